@@ -1,0 +1,129 @@
+/**
+ * What `@std/log` is bound to in deno.json: a named logger with four levels,
+ * over LogTape. The standard library removed its own log package in September
+ * 2025 (denoland/std #6819).
+ *
+ * A message is a constant sentence; what varies goes into properties, so that
+ * the same event always has the same text. Nothing is written before `setup`.
+ *
+ * @module
+ */
+import {
+  configure,
+  getLogger as getLogTapeLogger,
+  jsonLinesFormatter,
+  type LogRecord,
+} from "@logtape/logtape";
+
+export type LogLevel = "debug" | "info" | "warn" | "error";
+export type LogProperties = Readonly<Record<string, unknown>>;
+
+export interface Logger {
+  debug(message: string, properties?: LogProperties): void;
+  info(message: string, properties?: LogProperties): void;
+  warn(message: string, properties?: LogProperties): void;
+  error(message: string, properties?: LogProperties): void;
+}
+
+export interface LogSetup {
+  /** The least severe level that is written. */
+  level: LogLevel;
+  /** `text`: one line for people. `json`: one JSON object a line. */
+  format: "text" | "json";
+  /** Error properties carry their stack trace: for `-v=4` and above. */
+  stacks: boolean;
+  /** Takes one line, its line feed included. */
+  write: (line: string) => void;
+}
+
+/** A logger for one module; `name` is its folder or file, as `watch`. */
+export function getLogger(name: string): Logger {
+  return getLogTapeLogger(["kube-portal", name]);
+}
+
+/** Says where records go. A second call replaces the first. */
+export async function setup(options: LogSetup): Promise<void> {
+  const format = options.format === "json" ? jsonLine : textLine;
+  await configure({
+    reset: true,
+    sinks: {
+      out: (record) => options.write(format(record, options.stacks)),
+    },
+    loggers: [
+      {
+        category: ["kube-portal"],
+        sinks: ["out"],
+        lowestLevel: options.level === "warn" ? "warning" : options.level,
+      },
+      { category: ["logtape", "meta"], sinks: ["out"], lowestLevel: "error" },
+    ],
+  });
+}
+
+const LEVEL_TEXT: Readonly<Record<string, string>> = {
+  debug: "DEBUG",
+  info: "INFO ",
+  warning: "WARN ",
+  error: "ERROR",
+  fatal: "ERROR",
+};
+
+function textLine(record: LogRecord, stacks: boolean): string {
+  const time = new Date(record.timestamp).toISOString();
+  const level = LEVEL_TEXT[record.level] ?? record.level;
+  const module = record.category.slice(1).join("/");
+  let line = `${time} ${level} ${module}: ${
+    oneLine(String(record.rawMessage))
+  }`;
+  for (const [name, value] of Object.entries(record.properties)) {
+    line += ` ${name}=${propertyText(value)}`;
+    if (stacks && value instanceof Error && value.stack !== undefined) {
+      line += "\n" + value.stack.replace(/^/gm, "    ");
+    }
+  }
+  return line + "\n";
+}
+
+const formatJson = jsonLinesFormatter;
+
+function jsonLine(record: LogRecord, stacks: boolean): string {
+  const properties: Record<string, unknown> = {};
+  for (const [name, value] of Object.entries(record.properties)) {
+    properties[name] = value instanceof Error
+      ? (stacks ? value.stack : errorText(value))
+      : value;
+  }
+  return formatJson({ ...record, properties });
+}
+
+/**
+ * Text from outside (a Service name, an error of the API server) can hold line
+ * feeds and escape sequences; quoted as JSON it cannot forge a second line.
+ */
+function propertyText(value: unknown): string {
+  if (value instanceof Error) return JSON.stringify(errorText(value));
+  if (typeof value === "string") {
+    return /^[\w.:/@+\-\[\]]+$/.test(value) ? value : escaped(value);
+  }
+  if (typeof value === "object" && value !== null) return escaped(value);
+  return String(value);
+}
+
+function errorText(error: Error): string {
+  const cause = error.cause;
+  return cause instanceof Error && cause.message !== error.message
+    ? `${error.message}: ${errorText(cause)}`
+    : error.message;
+}
+
+function escaped(value: unknown): string {
+  return oneLine(JSON.stringify(value));
+}
+
+function oneLine(text: string): string {
+  return text.replace(
+    /[\p{Cc}\u2028\u2029]/gu,
+    (character) =>
+      "\\u" + character.charCodeAt(0).toString(16).padStart(4, "0"),
+  );
+}

@@ -1,0 +1,24 @@
+/**
+ * What `@std/yaml` is bound to in deno.json: the two functions this project
+ * calls, over js-yaml, which the standard library's own YAML is a port of.
+ * Where the JSR registry answers, `jsr:@std/yaml@^1` is a drop-in.
+ *
+ * @module
+ */
+import { dump, load } from "js-yaml";
+
+/**
+ * Reads one YAML document (a file with several is split by the caller).
+ *
+ * @returns plain objects, arrays and scalars; `null` or `undefined` for an
+ *   empty document
+ * @throws {Error} a `YAMLException`, whose message names line and column
+ */
+export function parse(text: string): unknown {
+  return load(text);
+}
+
+/** Writes `value` as one YAML document, without line folding. */
+export function stringify(value: unknown): string {
+  return dump(value, { lineWidth: -1, noRefs: true });
+}
