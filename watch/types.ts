@@ -166,3 +166,10 @@ export interface SourceState {
   /** Why it waits, one sentence. */
   readonly reason?: string;
 }
+
+/** What became of one object: `before` missing: new; `after` missing: gone. */
+export interface Change<T extends ClusterObject> {
+  readonly key: ObjectKey;
+  readonly before?: T;
+  readonly after?: T;
+}
