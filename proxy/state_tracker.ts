@@ -1,0 +1,131 @@
+/**
+ * Joins what arrives in any order: keeps the latest Service and slices for each
+ * Service name, and makes the desired state of just those that changed.
+ *
+ * Contract:
+ * 1. After any sequence of changes, `state` equals `buildDesiredState` of the
+ *    objects that are left.
+ * 2. `takeChanges` costs the work of the Services that changed since the last
+ *    call, not of all of them.
+ * 3. Slices may come before their Service and stay after it.
+ *
+ * @module
+ */
+import type { Change, EndpointSlice, Node, Service } from "../watch/types.ts";
+import {
+  type DesiredState,
+  serviceKeyOf,
+  type ServiceState,
+  serviceState,
+} from "./desired_state.ts";
+import type { NodeView } from "./topology.ts";
+
+export interface StateChanges {
+  readonly changed: readonly ServiceState[];
+  /** Keys of Services that are gone. */
+  readonly removed: readonly string[];
+}
+
+interface Joined {
+  service?: Service | undefined;
+  /** By the slice's own key. */
+  readonly slices: Map<string, EndpointSlice>;
+}
+
+export class StateTracker {
+  readonly #joined = new Map<string, Joined>();
+  readonly #state = new Map<string, ServiceState>();
+  readonly #dirty = new Set<string>();
+  #node: NodeView;
+
+  /** @param nodeName empty where it is not known: then nothing is local */
+  constructor(nodeName: string) {
+    this.#node = { name: nodeName, zone: "" };
+  }
+
+  /** As of the last `takeChanges`. */
+  get state(): DesiredState {
+    return this.#state;
+  }
+
+  get node(): NodeView {
+    return this.#node;
+  }
+
+  applyServices(changes: Iterable<Change<Service>>): void {
+    for (const { key, after } of changes) {
+      const joined = this.#join(key);
+      joined.service = after;
+      this.#dirty.add(key);
+      this.#forgetIfEmpty(key, joined);
+    }
+  }
+
+  applyEndpointSlices(changes: Iterable<Change<EndpointSlice>>): void {
+    for (const { key, before, after } of changes) {
+      // A slice can change hands by a changed label (fact 2.11).
+      const oldOwner = before && serviceKeyOf(before);
+      const newOwner = after && serviceKeyOf(after);
+      if (oldOwner !== undefined && oldOwner !== newOwner) {
+        const joined = this.#join(oldOwner);
+        joined.slices.delete(key);
+        this.#dirty.add(oldOwner);
+        this.#forgetIfEmpty(oldOwner, joined);
+      }
+      if (after !== undefined && newOwner !== undefined) {
+        this.#join(newOwner).slices.set(key, after);
+        this.#dirty.add(newOwner);
+      }
+    }
+  }
+
+  /** Only the zone label matters; a deleted Node keeps it (facts 5.62, 5.63). */
+  applyNode(changes: Iterable<Change<Node>>): void {
+    for (const { after } of changes) {
+      if (after === undefined || after.metadata.name !== this.#node.name) {
+        continue;
+      }
+      const zone = after.metadata.labels["topology.kubernetes.io/zone"] ?? "";
+      if (zone === this.#node.zone) continue;
+      this.#node = { ...this.#node, zone };
+      for (const key of this.#joined.keys()) this.#dirty.add(key);
+    }
+  }
+
+  get hasChanges(): boolean {
+    return this.#dirty.size > 0;
+  }
+
+  /** Brings `state` up to date and says what is different. */
+  takeChanges(): StateChanges {
+    const changed: ServiceState[] = [];
+    const removed: string[] = [];
+    for (const key of this.#dirty) {
+      const joined = this.#joined.get(key);
+      if (joined?.service !== undefined) {
+        const next = serviceState(joined.service, {
+          slices: joined.slices.values(),
+          node: this.#node,
+        });
+        this.#state.set(key, next);
+        changed.push(next);
+      } else if (this.#state.delete(key)) removed.push(key);
+    }
+    this.#dirty.clear();
+    return { changed, removed };
+  }
+
+  #join(key: string): Joined {
+    const known = this.#joined.get(key);
+    if (known !== undefined) return known;
+    const joined: Joined = { slices: new Map() };
+    this.#joined.set(key, joined);
+    return joined;
+  }
+
+  #forgetIfEmpty(key: string, joined: Joined): void {
+    if (joined.service === undefined && joined.slices.size === 0) {
+      this.#joined.delete(key);
+    }
+  }
+}

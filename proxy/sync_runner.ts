@@ -1,0 +1,118 @@
+/**
+ * When the desired state is made so: soon after a change, all changes of one
+ * turn of the event loop together, one sync at a time, and again after a
+ * failure or a while.
+ *
+ * Contract:
+ * 1. A sync starts after every `request()`, in a later turn of the event loop;
+ *    requests that come before it starts are served by the same one.
+ * 2. Two syncs never run at the same time.
+ * 3. A sync that threw, or that left something undone, is repeated: 1 s later at
+ *    first, 30 s at most. Only one that threw keeps `queuedAt`, which is what
+ *    makes the proxy unhealthy: one listener that cannot be opened must not.
+ * 4. Without any request there is one every `periodMs`.
+ *
+ * Upstream's counterpart is `BoundedFrequencyRunner`; its least interval
+ * protects the kernel from rewrites and belongs to whoever writes rules.
+ *
+ * @module
+ */
+import { getLogger } from "@std/log";
+import type { Clock } from "../watch/clock.ts";
+
+const logger = getLogger("proxy");
+
+/** Milliseconds since 1970. */
+export interface SyncTimes {
+  /** The first request since the last success; missing if there is none. */
+  readonly queuedAt?: number;
+  /** The last success, or the start. */
+  readonly updatedAt: number;
+}
+
+export interface SyncRunnerOptions {
+  readonly clock: Clock;
+  /** How long without a sync until one is made anyway. */
+  readonly periodMs: number;
+  /** `again`: part of it could not be made so, try again soon. */
+  readonly sync: () => Promise<"done" | "again">;
+}
+
+const FIRST_RETRY_MS = 1_000;
+const LONGEST_RETRY_MS = 30_000;
+
+export class SyncRunner {
+  readonly #options: SyncRunnerOptions;
+  #wake = Promise.withResolvers<void>();
+  #queuedAt: number | undefined;
+  #updatedAt: number;
+  #failures = 0;
+
+  constructor(options: SyncRunnerOptions) {
+    this.#options = options;
+    this.#updatedAt = options.clock.now();
+  }
+
+  get times(): SyncTimes {
+    return this.#queuedAt === undefined
+      ? { updatedAt: this.#updatedAt }
+      : { queuedAt: this.#queuedAt, updatedAt: this.#updatedAt };
+  }
+
+  request(): void {
+    this.#queuedAt ??= this.#options.clock.now();
+    this.#wake.resolve();
+  }
+
+  /** Syncs as requested until `signal` is aborted; never rejects. */
+  async run(signal: AbortSignal): Promise<void> {
+    const aborted = Promise.withResolvers<void>();
+    const abort = () => aborted.resolve();
+    signal.addEventListener("abort", abort, { once: true });
+    try {
+      while (!signal.aborted) {
+        await this.#untilDue(aborted.promise);
+        if (signal.aborted) return;
+        await this.#syncOnce();
+      }
+    } finally {
+      signal.removeEventListener("abort", abort);
+    }
+  }
+
+  async #untilDue(aborted: Promise<void>): Promise<void> {
+    const timer = new AbortController();
+    const due = this.#options.clock.delay(this.#pauseMs(), timer.signal).catch(
+      // Only our own abort below ends the delay early.
+      () => {},
+    );
+    await Promise.race([this.#wake.promise, due, aborted]);
+    timer.abort();
+    // Let what else arrived in this turn of the event loop join in.
+    await new Promise((resolve) => setTimeout(resolve, 0));
+  }
+
+  #pauseMs(): number {
+    if (this.#failures === 0) return this.#options.periodMs;
+    return Math.min(
+      FIRST_RETRY_MS * 2 ** (this.#failures - 1),
+      LONGEST_RETRY_MS,
+      this.#options.periodMs,
+    );
+  }
+
+  async #syncOnce(): Promise<void> {
+    const queuedAt = this.#queuedAt ?? this.#options.clock.now();
+    this.#queuedAt = undefined;
+    this.#wake = Promise.withResolvers<void>();
+    try {
+      const result = await this.#options.sync();
+      this.#failures = result === "done" ? 0 : this.#failures + 1;
+      this.#updatedAt = this.#options.clock.now();
+    } catch (error) {
+      this.#failures++;
+      this.#queuedAt = queuedAt;
+      logger.error("Cannot sync; trying again", { cause: error });
+    }
+  }
+}
