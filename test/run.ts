@@ -1,0 +1,111 @@
+/**
+ * All of the tests, as `deno task test` runs them: format, lint, types, then
+ * every `*_test.ts`. Prints what was skipped and why, and ends with one line
+ * `N passed, N failed, N skipped`, counted from the runner's own report.
+ *
+ * With `CI` set, a skip that `.ci/expected-skips` does not name fails the run.
+ *
+ * @module
+ */
+import { print, printError } from "../proxy/commands/terminal.ts";
+
+const REPORT = ".ci/out/junit.xml";
+const EXPECTED_SKIPS = ".ci/expected-skips";
+
+async function run(args: readonly string[]): Promise<boolean> {
+  printError(`\n$ deno ${args.join(" ")}\n`);
+  const child = new Deno.Command(Deno.execPath(), {
+    args: [...args],
+    stdin: "null",
+  }).spawn();
+  return (await child.status).success;
+}
+
+interface Counts {
+  passed: number;
+  failed: number;
+  /** Names of the tests, each with its reason at the end. */
+  skipped: string[];
+}
+
+/** Reads the runner's JUnit report; steps of a test are not counted apart. */
+function countTests(report: string): Counts {
+  const counts: Counts = { passed: 0, failed: 0, skipped: [] };
+  const cases = [...report.matchAll(
+    /<testcase name="([^"]*)"[^>]*?(?:\/>|>([\s\S]*?)<\/testcase>)/g,
+  )].map(([, name = "", contents = ""]) => ({ name: plain(name), contents }));
+  const names = new Set(cases.map(({ name }) => name));
+  for (const { name, contents } of cases) {
+    if (isStep(name, names)) continue;
+    if (contents.includes("<skipped")) counts.skipped.push(name);
+    else if (/<(failure|error)/.test(contents)) counts.failed++;
+    else counts.passed++;
+  }
+  return counts;
+}
+
+/** A step is reported as a case named `its test > itself`. */
+function isStep(name: string, names: ReadonlySet<string>): boolean {
+  for (
+    let at = name.indexOf(" > ");
+    at !== -1;
+    at = name.indexOf(" > ", at + 1)
+  ) {
+    if (names.has(name.slice(0, at))) return true;
+  }
+  return false;
+}
+
+function plain(xml: string): string {
+  return xml.replaceAll("&quot;", '"').replaceAll("&apos;", "'")
+    .replaceAll("&lt;", "<").replaceAll("&gt;", ">").replaceAll("&amp;", "&");
+}
+
+/** Lines of `.ci/expected-skips`: a text that the skipped test's name holds. */
+function expectedSkips(): string[] {
+  return Deno.readTextFileSync(EXPECTED_SKIPS).split("\n")
+    .map((line) => line.trim())
+    .filter((line) => line !== "" && !line.startsWith("#"))
+    .map((line) => line.split("\t")[0]?.trim() ?? line);
+}
+
+async function main(): Promise<number> {
+  await Deno.mkdir(".ci/out", { recursive: true });
+  const checks: readonly (readonly string[])[] = [
+    ["fmt", "--check", "--quiet"],
+    ["lint", "--quiet"],
+    ["check", "--quiet", "."],
+  ];
+  let failed = 0;
+  for (const check of checks) if (!await run(check)) failed++;
+  await Deno.remove(REPORT).catch(() => {});
+  const green = await run([
+    "test",
+    "-A",
+    "--quiet",
+    `--junit-path=${REPORT}`,
+    ...Deno.args,
+  ]);
+  const counts = countTests(await Deno.readTextFile(REPORT).catch(() => ""));
+  failed += counts.failed;
+  // The runner can fail without a failed test: a module that does not load.
+  if (!green && counts.failed === 0) failed++;
+  for (const name of counts.skipped) print(`SKIPPED ${name}\n`);
+  if (Deno.env.get("CI") !== undefined) {
+    const expected = expectedSkips();
+    const unexpected = counts.skipped.filter((name) =>
+      !expected.some((text) => name.includes(text))
+    );
+    for (const name of unexpected) {
+      print(`FAILED ${name}: skipped, and not in ${EXPECTED_SKIPS}\n`);
+    }
+    failed += unexpected.length;
+  }
+  const passed = counts.passed + checks.length;
+  print(
+    `${passed} passed, ${failed} failed, ${counts.skipped.length} skipped\n`,
+  );
+  return failed === 0 && counts.passed > 0 ? 0 : 1;
+}
+
+if (import.meta.main) Deno.exit(await main());
