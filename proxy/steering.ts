@@ -51,7 +51,7 @@ export interface SteeringResult {
  * 2. `prepare` and `sync` are given everything that is wanted, every time, and
  *    write differences only: a pass that changes nothing costs no system call.
  * 3. One address that cannot be steered never stops the others: it is in
- *    `failures`, and is tried again in the next pass.
+ *    `failures` of every pass that names it, and `repair` tries it again.
  * 4. Everything installed carries our mark. What an earlier run left is
  *    adopted by `start`; what nobody wants any more is removed by `sync`, so
  *    that a restart has no gap.

@@ -1,0 +1,104 @@
+import assert from "node:assert/strict";
+import {
+  chooseSteering,
+  cleanupSteering,
+  type SteeringOptions,
+} from "../../../proxy/rules/mod.ts";
+import { FakeIp, programMissing } from "../../support/fake_ip.ts";
+
+const { signal } = new AbortController();
+
+function options(
+  runner: FakeIp,
+  more: Partial<SteeringOptions> = {},
+): SteeringOptions {
+  return {
+    cidrs: ["10.96.0.0/16"],
+    serviceIps: [],
+    clusterFacts: () => ({
+      apiServers: new Set(),
+      podCidrs: [],
+      endpoints: new Set(),
+    }),
+    signal,
+    runner,
+    os: "linux",
+    ...more,
+  };
+}
+
+Deno.test("chooseSteering() takes route where the route can be added", async () => {
+  const ip = new FakeIp();
+  const choice = await chooseSteering("auto", options(ip));
+  assert.equal(choice.steering.name, "route");
+  assert.equal(choice.why, "all of 10.96.0.0/16 is local by AnyIP");
+  assert.deepEqual(choice.rejected, []);
+  assert.equal(ip.written.length, 1);
+});
+
+Deno.test("chooseSteering() takes none otherwise, and says why not route", async () => {
+  const unprivileged = new FakeIp();
+  unprivileged.privileged = false;
+  const missing = new FakeIp();
+  missing.broken = programMissing("ip");
+  const refused = new FakeIp().addNode("10.96.0.7", "10.96.0.1");
+  for (
+    const [ip, why] of [
+      [unprivileged, /needs CAP_NET_ADMIN/],
+      [missing, /no such program on the PATH/],
+      [refused, /must not become local: it contains the node's own address/],
+    ] as const
+  ) {
+    const choice = await chooseSteering("auto", options(ip));
+    assert.equal(choice.steering.name, "none");
+    assert.deepEqual(choice.rejected.map((each) => each.name), ["route"]);
+    assert.match(choice.rejected[0]?.why ?? "", why);
+    assert.equal(ip.written.filter((line) => line.includes("del")).length, 0);
+  }
+});
+
+Deno.test("chooseSteering() needs nothing where every Service address is local", async () => {
+  const table: readonly [Partial<SteeringOptions>, string][] = [
+    [{ cidrs: ["127.96.0.0/16"] }, "none"],
+    [{ cidrs: ["127.96.0.0/16", "fd00:96::/112"] }, "route"],
+    [{ cidrs: ["126.0.0.0/7"] }, "route"],
+    [{ cidrs: [], serviceIps: ["127.96.0.1"] }, "none"],
+    [{ cidrs: [], serviceIps: ["127.96.0.1", "10.96.0.1"] }, "route"],
+    [{ cidrs: [], serviceIps: [] }, "route"],
+  ];
+  for (const [more, want] of table) {
+    const ip = new FakeIp();
+    if (more.cidrs?.[0] === "126.0.0.0/7") ip.addresses.length = 0;
+    const choice = await chooseSteering("auto", options(ip, more));
+    assert.equal(choice.steering.name, want, JSON.stringify(more));
+    if (want === "none") assert.deepEqual(ip.commands, []);
+  }
+});
+
+Deno.test("chooseSteering() falls back on other systems", async () => {
+  const more = { os: "darwin", cidrs: ["127.96.0.0/16"] };
+  const choice = await chooseSteering("auto", options(new FakeIp(), more));
+  assert.equal(choice.steering.name, "none");
+  assert.match(choice.rejected[0]?.why ?? "", /need Linux, and this is darwin/);
+});
+
+Deno.test("chooseSteering() does what is asked, or rejects", async () => {
+  const none = await chooseSteering("none", options(new FakeIp()));
+  assert.equal(none.steering.name, "none");
+  const route = await chooseSteering("route", options(new FakeIp()));
+  assert.equal(route.steering.name, "route");
+  const ip = new FakeIp();
+  ip.privileged = false;
+  await assert.rejects(chooseSteering("route", options(ip)), {
+    name: "SteeringError",
+  });
+});
+
+Deno.test("cleanupSteering() removes what an earlier run installed", async () => {
+  const ip = new FakeIp();
+  const before = structuredClone(ip.routes);
+  await chooseSteering("route", options(ip));
+  await cleanupSteering({ signal, runner: ip });
+  assert.deepEqual(ip.routes, before);
+  await cleanupSteering({ signal, runner: ip });
+});

@@ -1,0 +1,368 @@
+import assert from "node:assert/strict";
+import type { ClusterFacts } from "../../../proxy/rules/route_refusal.ts";
+import { RouteSteering } from "../../../proxy/rules/route.ts";
+import type { PortBinding, ServiceAddress } from "../../../proxy/steering.ts";
+import { FakeIp, programMissing } from "../../support/fake_ip.ts";
+
+const V4 = "10.96.0.0/16";
+const V6 = "fd00:96::/112";
+const { signal } = new AbortController();
+
+function routeSteering(
+  runner: FakeIp,
+  cidrs: readonly string[],
+  facts: Partial<ClusterFacts> = {},
+): RouteSteering {
+  const none = { apiServers: new Set<string>(), endpoints: new Set<string>() };
+  const clusterFacts = () => ({ podCidrs: [], ...none, ...facts });
+  return new RouteSteering({ cidrs, runner, clusterFacts, os: "linux" });
+}
+
+function address(ip: string, port = 80): ServiceAddress {
+  return { ip, port, protocol: "TCP", name: "default/web:http" };
+}
+
+function binding(ip: string, port = 80): PortBinding {
+  return { address: address(ip, port), listen: { ip, port } };
+}
+
+Deno.test("route adds one marked local route for each Service CIDR", async () => {
+  const ip = new FakeIp().addNode("192.0.2.7", "192.0.2.1");
+  await routeSteering(ip, ["10.96.3.4/016", V6]).start(signal);
+  assert.deepEqual(ip.written, [
+    `route add local ${V4} dev lo proto 107`,
+    `route add local ${V6} dev lo proto 107`,
+  ]);
+});
+
+Deno.test("route adopts what an earlier run left and writes nothing", async () => {
+  const ip = new FakeIp();
+  const first = routeSteering(ip, [V4, V6]);
+  await first.start(signal);
+  await first.prepare([address("fd00:96::a")], signal);
+  ip.commands.length = 0;
+  const second = routeSteering(ip, [V4, V6]);
+  await second.start(signal);
+  const addresses = [address("10.96.0.10"), address("fd00:96::a")];
+  const prepared = await second.prepare(addresses, signal);
+  assert.deepEqual(prepared, { written: 0, failures: [] });
+  assert.deepEqual(ip.written, []);
+});
+
+Deno.test("route runs no program in a pass that changes nothing", async () => {
+  const ip = new FakeIp();
+  const steering = routeSteering(ip, [V4, V6]);
+  await steering.start(signal);
+  const addresses = [address("10.96.0.10"), address("fd00:96::a")];
+  await steering.prepare(addresses, signal);
+  ip.commands.length = 0;
+  await steering.prepare(addresses, signal);
+  await steering.sync([binding("10.96.0.10")], signal);
+  assert.deepEqual(ip.commands, []);
+});
+
+Deno.test("route gives each IPv6 Service address to lo, and takes it back", async () => {
+  const ip = new FakeIp();
+  const steering = routeSteering(ip, [V4, V6]);
+  await steering.start(signal);
+  ip.commands.length = 0;
+  await steering.prepare(
+    [address("fd00:96::a"), address("fd00:96::a", 443), address("fd00:96::b")],
+    signal,
+  );
+  assert.deepEqual(ip.written, [
+    "addr add fd00:96::a/128 dev lo metric 10701 preferred_lft 0",
+    "addr add fd00:96::b/128 dev lo metric 10701 preferred_lft 0",
+  ]);
+  ip.commands.length = 0;
+  await steering.prepare([address("fd00:96::b")], signal);
+  const synced = await steering.sync([binding("fd00:96::b")], signal);
+  assert.deepEqual(synced, { written: 1, failures: [] });
+  assert.deepEqual(ip.written, [
+    "addr del fd00:96::a/128 dev lo metric 10701",
+  ]);
+});
+
+Deno.test("route keeps an address whose listener is still draining", async () => {
+  const ip = new FakeIp();
+  const steering = routeSteering(ip, []);
+  await steering.start(signal);
+  await steering.prepare([address("10.96.0.10")], signal);
+  await steering.prepare([], signal);
+  ip.commands.length = 0;
+  await steering.sync([binding("10.96.0.10")], signal);
+  assert.deepEqual(ip.written, []);
+  await steering.sync([], signal);
+  assert.deepEqual(ip.written, [
+    "route del local 10.96.0.10/32 dev lo proto 107",
+  ]);
+});
+
+Deno.test("route adds one route for each address where the CIDR is unknown", async () => {
+  const ip = new FakeIp().addNode("192.0.2.7", "192.0.2.1");
+  const steering = routeSteering(ip, []);
+  await steering.start(signal);
+  await steering.prepare([
+    address("10.96.0.10"),
+    address("10.96.0.10", 443),
+    address("10.96.0.11"),
+    address("fd00:96::a"),
+    address("127.96.0.1"),
+    address("192.0.2.7"),
+  ], signal);
+  assert.deepEqual(ip.written, [
+    "route add local 10.96.0.10/32 dev lo proto 107",
+    "route add local 10.96.0.11/32 dev lo proto 107",
+    "addr add fd00:96::a/128 dev lo metric 10701 preferred_lft 0",
+  ]);
+});
+
+Deno.test("route serves an address outside of the known CIDRs by a route of its own", async () => {
+  const ip = new FakeIp();
+  const steering = routeSteering(ip, [V4]);
+  await steering.start(signal);
+  ip.commands.length = 0;
+  await steering.prepare([address("10.96.0.10"), address("10.97.0.1")], signal);
+  assert.deepEqual(ip.written, [
+    "route add local 10.97.0.1/32 dev lo proto 107",
+  ]);
+});
+
+Deno.test("route needs nothing for a CIDR that is local already", async () => {
+  const ip = new FakeIp();
+  ip.privileged = false;
+  ip.routes.push({ type: "2", dst: V4, dev: "lo", protocol: "3" });
+  const steering = routeSteering(ip, ["127.96.0.0/16", V4]);
+  await steering.start(signal);
+  await steering.prepare([address("127.96.0.1"), address("10.96.0.1")], signal);
+  assert.deepEqual(ip.written, []);
+  await steering.cleanup(signal);
+  assert.deepEqual(ip.written, []);
+});
+
+Deno.test("route removes what an earlier run with other CIDRs left, once it has bindings", async () => {
+  const ip = new FakeIp();
+  await routeSteering(ip, ["10.0.0.0/16"]).start(signal);
+  const steering = routeSteering(ip, [V4]);
+  await steering.start(signal);
+  await steering.prepare([address("10.96.0.10")], signal);
+  ip.commands.length = 0;
+  await steering.sync([binding("10.96.0.10")], signal);
+  assert.deepEqual(ip.written, [
+    "route del local 10.0.0.0/16 dev lo proto 107",
+  ]);
+});
+
+Deno.test("route puts back what somebody removed", async () => {
+  const ip = new FakeIp();
+  const steering = routeSteering(ip, [V4, V6]);
+  await steering.start(signal);
+  await steering.prepare([address("fd00:96::a")], signal);
+  ip.routes.length = 0;
+  ip.addresses.length = 0;
+  assert.deepEqual(await steering.repair(signal), { written: 3, failures: [] });
+  assert.deepEqual(await steering.repair(signal), { written: 0, failures: [] });
+});
+
+Deno.test("route cleans up twice and touches nothing that is not its own", async () => {
+  const ip = new FakeIp().addNode("192.0.2.7", "192.0.2.1");
+  ip.routes.push({ type: "2", dst: "10.1.0.0/16", dev: "lo", protocol: "3" });
+  ip.addresses.push({ dev: "lo", local: "fd00:1::1", prefixlen: 128 });
+  const before = structuredClone([ip.routes, ip.addresses]);
+  const steering = routeSteering(ip, [V4, V6]);
+  await steering.start(signal);
+  await steering.prepare([address("fd00:96::a"), address("10.97.0.1")], signal);
+  assert.notDeepEqual([ip.routes, ip.addresses], before);
+  await steering.cleanup(signal);
+  assert.deepEqual([ip.routes, ip.addresses], before);
+  await steering.cleanup(signal);
+  assert.deepEqual([ip.routes, ip.addresses], before);
+});
+
+Deno.test("route leaves an address alone that somebody else took in the meantime", async () => {
+  const ip = new FakeIp();
+  const steering = routeSteering(ip, []);
+  await steering.start(signal);
+  await steering.prepare([address("fd00:96::a")], signal);
+  const foreign = { dev: "lo", local: "fd00:96::a", prefixlen: 128 };
+  ip.addresses.splice(-1, 1, foreign);
+  await steering.prepare([], signal);
+  await steering.sync([], signal);
+  assert.deepEqual(ip.addresses.at(-1), foreign);
+});
+
+Deno.test("route refuses a CIDR that would cut the node off, and changes nothing", async () => {
+  const table: readonly [string, Partial<ClusterFacts>, string][] = [
+    ["192.0.2.0/29", {}, "it contains the node's own address 192.0.2.7"],
+    ["192.0.2.0/30", {}, "it contains the gateway 192.0.2.1"],
+    [
+      V4,
+      { apiServers: new Set(["10.96.0.1"]) },
+      "it contains the API server's address 10.96.0.1",
+    ],
+    [
+      V4,
+      { endpoints: new Set(["10.244.0.1", "10.96.9.9"]) },
+      "it contains the endpoint address 10.96.9.9",
+    ],
+    [V4, { podCidrs: ["10.0.0.0/8"] }, "it overlaps the pod CIDR 10.0.0.0/8"],
+    [
+      V6,
+      { podCidrs: ["fd00:96::f0/124"] },
+      "overlaps the pod CIDR fd00:96::f0",
+    ],
+  ];
+  for (const [cidr, facts, why] of table) {
+    const ip = new FakeIp().addNode("192.0.2.7", "192.0.2.1");
+    const steering = routeSteering(ip, ["10.50.0.0/16", cidr], facts);
+    await assert.rejects(steering.start(signal), (error: Error) => {
+      assert.equal(error.name, "SteeringError");
+      assert.ok(error.message.includes(why), error.message);
+      assert.ok(!error.message.includes("\n"));
+      return true;
+    });
+    assert.deepEqual(ip.written, []);
+  }
+});
+
+Deno.test("route refuses one address without stopping the others", async () => {
+  const ip = new FakeIp();
+  const steering = routeSteering(ip, [], { endpoints: new Set(["10.96.0.9"]) });
+  await steering.start(signal);
+  const addresses = [address("10.96.0.9"), address("10.96.0.10")];
+  for (let pass = 0; pass < 2; pass++) {
+    const { failures } = await steering.prepare(addresses, signal);
+    assert.deepEqual(
+      failures.map((each) => [each.address, each.error.message]),
+      [
+        [
+          addresses[0],
+          "Cannot steer by route: 10.96.0.9/32 must not become local: it is the endpoint address",
+        ],
+      ],
+    );
+  }
+  assert.deepEqual(ip.written, [
+    "route add local 10.96.0.10/32 dev lo proto 107",
+  ]);
+});
+
+Deno.test("route goes on with IPv4 where the node has no IPv6", async () => {
+  const ip = new FakeIp();
+  ip.ipv6 = false;
+  const steering = routeSteering(ip, [V4, V6]);
+  await steering.start(signal);
+  const { failures } = await steering.prepare(
+    [address("10.96.0.10"), address("fd00:96::a")],
+    signal,
+  );
+  assert.deepEqual(failures.map((each) => each.address.ip), ["fd00:96::a"]);
+  ip.ipv6 = true;
+  assert.deepEqual(await steering.repair(signal), { written: 2, failures: [] });
+});
+
+Deno.test("route says in one sentence what it is missing", async () => {
+  const unprivileged = new FakeIp();
+  unprivileged.privileged = false;
+  const missing = new FakeIp();
+  missing.broken = programMissing("ip");
+  const table: readonly [FakeIp, string[], string][] = [
+    [
+      unprivileged,
+      [V4],
+      "Cannot add the local route 10.96.0.0/16: needs CAP_NET_ADMIN (run as root)",
+    ],
+    [
+      unprivileged,
+      [],
+      "Cannot steer by route: needs CAP_NET_ADMIN (run as root)",
+    ],
+    [
+      missing,
+      [V4],
+      'Cannot steer by route: Cannot run "ip": no such program on the PATH',
+    ],
+    [
+      new FakeIp(),
+      ["10.96.0.0/33"],
+      'Cannot steer by route: "10.96.0.0/33" is not a CIDR',
+    ],
+  ];
+  for (const [ip, cidrs, message] of table) {
+    await assert.rejects(routeSteering(ip, cidrs).start(signal), {
+      name: "SteeringError",
+      message,
+    });
+    assert.deepEqual(ip.routes, new FakeIp().routes);
+  }
+});
+
+Deno.test("route tells each address when ip has gone, and recovers", async () => {
+  const ip = new FakeIp();
+  const steering = routeSteering(ip, [V4]);
+  await steering.start(signal);
+  ip.broken = programMissing("ip");
+  const wanted = [address("10.96.0.10"), address("10.97.0.1")];
+  const { failures } = await steering.prepare(wanted, signal);
+  assert.deepEqual(failures.map((each) => each.address.ip), ["10.97.0.1"]);
+  assert.equal((await steering.repair(signal)).failures.length, 1);
+  ip.broken = undefined;
+  assert.deepEqual(await steering.repair(signal), { written: 1, failures: [] });
+});
+
+Deno.test("route cleans up without a privilege where there is nothing of its own", async () => {
+  const unprivileged = new FakeIp();
+  unprivileged.privileged = false;
+  await routeSteering(unprivileged, []).cleanup(signal);
+  const missing = new FakeIp();
+  missing.broken = programMissing("ip");
+  await routeSteering(missing, []).cleanup(signal);
+});
+
+Deno.test("route says what it could not remove", async () => {
+  const ip = new FakeIp();
+  const steering = routeSteering(ip, [V4]);
+  await steering.start(signal);
+  ip.privileged = false;
+  await assert.rejects(steering.cleanup(signal), {
+    name: "SteeringError",
+    message:
+      "Cannot remove the local route 10.96.0.0/16: needs CAP_NET_ADMIN (run as root)",
+  });
+});
+
+Deno.test("route rejects with the reason of its signal", async () => {
+  const reason = new Error("enough");
+  const aborted = AbortSignal.abort(reason);
+  const steering = routeSteering(new FakeIp(), [V4]);
+  await assert.rejects(steering.start(aborted), reason);
+  await assert.rejects(steering.cleanup(aborted), reason);
+});
+
+Deno.test("route binds the Service address itself and has no other", () => {
+  const steering = routeSteering(new FakeIp(), [V4]);
+  assert.deepEqual(steering.bindAddress(address("10.96.0.10", 443)), {
+    ip: "10.96.0.10",
+    port: 443,
+  });
+  assert.equal(steering.fallbackAddress(), undefined);
+});
+
+Deno.test("route works on Linux only", async () => {
+  const runner = new FakeIp();
+  const steering = new RouteSteering({
+    cidrs: [V4],
+    runner,
+    clusterFacts: () => ({
+      apiServers: new Set(),
+      podCidrs: [],
+      endpoints: new Set(),
+    }),
+    os: "darwin",
+  });
+  await assert.rejects(steering.start(signal), {
+    message:
+      "Cannot steer by route: AnyIP routes need Linux, and this is darwin",
+  });
+  assert.deepEqual(runner.commands, []);
+});
