@@ -10,8 +10,13 @@
  * @module
  */
 import type { EndpointSlice, Service } from "../watch/types.ts";
-import { type Endpoint, endpointsOf } from "./endpoint.ts";
-import { type ServicePort, servicePortsOf } from "./service_port.ts";
+import { compareEndpoints, type Endpoint, endpointsOf } from "./endpoint.ts";
+import type { IpFamily } from "./ip.ts";
+import {
+  isExternallyAccessible,
+  type ServicePort,
+  servicePortsOf,
+} from "./service_port.ts";
 import { categorizeEndpoints, type NodeView } from "./topology.ts";
 
 /** A ServicePort with the endpoints that are joined to it. */
@@ -52,12 +57,18 @@ export function serviceState(
   };
 }
 
-/** The label that says which Service a slice belongs to (facts 2.2, 2.3). */
-export function serviceKeyOf(slice: EndpointSlice): string | undefined {
-  const name = slice.metadata.labels["kubernetes.io/service-name"];
-  return name === undefined || name === ""
+/**
+ * The Service that a slice belongs to, told by a label (facts 2.2, 2.3); none
+ * for the slices of headless Services, which nobody proxies. Those are kept out
+ * by the selector of the watch too (2.5), but YAML files have passed none.
+ */
+export function serviceKeyOf({ metadata }: EndpointSlice): string | undefined {
+  const { name, namespace, labels } = metadata;
+  const service = labels["kubernetes.io/service-name"] ?? "";
+  return service === "" || name === "" || namespace === "" ||
+      "service.kubernetes.io/headless" in labels
     ? undefined
-    : `${slice.metadata.namespace}/${name}`;
+    : `${namespace}/${service}`;
 }
 
 /** The whole desired state at once; the measure for every shorter way. */
@@ -82,4 +93,63 @@ export function internalEndpoints(
   state: ServicePortState,
 ): readonly Endpoint[] {
   return state.servicePort.internalPolicyLocal ? state.local : state.cluster;
+}
+
+/**
+ * Endpoints for clients of the NodePort, external and load-balancer IPs (facts
+ * 5.47, 5.50–5.52). A policy of Local is about clients from outside: pods and
+ * the node itself, `fromCluster`, are served as if they used the ClusterIP of a
+ * Service without any policy.
+ */
+export function externalEndpoints(
+  state: ServicePortState,
+  { fromCluster }: { fromCluster: boolean },
+): readonly Endpoint[] {
+  return state.servicePort.externalPolicyLocal && !fromCluster
+    ? state.local
+    : state.cluster;
+}
+
+/** Every endpoint that some client may use, by key (fact 5.6). */
+export function reachableEndpoints(
+  { cluster, local }: Pick<ServicePortState, "cluster" | "local">,
+): Endpoint[] {
+  const byKey = new Map(
+    [...cluster, ...local].map((endpoint) => [endpoint.key, endpoint]),
+  );
+  return [...byKey.values()].sort(compareEndpoints);
+}
+
+/**
+ * Which policies of Local keep clients from endpoints that exist, but not on
+ * this node: what upstream counts for each ServicePort (facts 5.46–5.48).
+ */
+export function policiesWithoutEndpoints(
+  { servicePort, local, hasAny }: ServicePortState,
+): ("internal" | "external")[] {
+  if (!hasAny || local.length > 0) return [];
+  return [
+    ...(servicePort.internalPolicyLocal ? ["internal" as const] : []),
+    ...(servicePort.externalPolicyLocal && isExternallyAccessible(servicePort)
+      ? ["external" as const]
+      : []),
+  ];
+}
+
+/**
+ * How many addresses on this node answer for a Service: what a health check
+ * node port tells load balancers. Ready ones only, so that a node whose last
+ * endpoint terminates says no in time (facts 2.41, 5.61).
+ */
+export function localReadyCount(
+  { ports }: ServiceState,
+  family: IpFamily,
+): number {
+  const endpoints = ports
+    .filter(({ servicePort }) => servicePort.family === family)
+    .flatMap((port) => port.endpoints);
+  return new Set(
+    endpoints.filter(({ isLocal, ready }) => isLocal && ready)
+      .map(({ ip }) => ip),
+  ).size;
 }

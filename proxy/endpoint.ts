@@ -62,9 +62,12 @@ export function endpointsOf(
       }
     }
   }
-  return [...byKey.values()].sort((a, b) =>
-    a.key < b.key ? -1 : a.key > b.key ? 1 : 0
-  );
+  return [...byKey.values()].sort(compareEndpoints);
+}
+
+/** The order of every list of endpoints: by the text of their key (fact 2.31). */
+export function compareEndpoints(a: Endpoint, b: Endpoint): number {
+  return a.key < b.key ? -1 : a.key > b.key ? 1 : 0;
 }
 
 /** Only the first address counts (fact 2.21); an unreadable one is no endpoint. */
