@@ -11,6 +11,7 @@
  *
  * @module
  */
+import { isDeepStrictEqual } from "node:util";
 import type { Change, EndpointSlice, Node, Service } from "../watch/types.ts";
 import {
   type DesiredState,
@@ -21,6 +22,7 @@ import {
 import type { NodeView } from "./topology.ts";
 
 export interface StateChanges {
+  /** Services that are new, or whose state is not what it was. */
   readonly changed: readonly ServiceState[];
   /** Keys of Services that are gone. */
   readonly removed: readonly string[];
@@ -96,7 +98,10 @@ export class StateTracker {
     return this.#dirty.size > 0;
   }
 
-  /** Brings `state` up to date and says what is different. */
+  /**
+   * Brings `state` up to date and says what is different; nothing for changes
+   * that cancelled each other or do not show (facts 1.48, 1.55).
+   */
   takeChanges(): StateChanges {
     const changed: ServiceState[] = [];
     const removed: string[] = [];
@@ -107,6 +112,9 @@ export class StateTracker {
           slices: joined.slices.values(),
           node: this.#node,
         });
+        // A new label, a resourceVersion, a redelivered object: nothing that
+        // shows. The old state stays, so that nobody downstream does work.
+        if (isDeepStrictEqual(next, this.#state.get(key))) continue;
         this.#state.set(key, next);
         changed.push(next);
       } else if (this.#state.delete(key)) removed.push(key);
