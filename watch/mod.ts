@@ -7,3 +7,16 @@
 export * from "./types.ts";
 export { type Clock, systemClock } from "./clock.ts";
 export { type ApiClient, ApiError, type ApiRequest, isGone } from "./api.ts";
+export { type ApiConfig, ConfigError } from "./api_config.ts";
+export { loadApiConfig, type LoadApiConfigOptions } from "./load_api_config.ts";
+export {
+  type ApiClientOptions,
+  createApiClient,
+  defaultUserAgent,
+} from "./client.ts";
+export {
+  type Environment,
+  explainUnreachable,
+  isInCidr,
+} from "./in_cluster.ts";
+export { isUnreachable, UnreachableError } from "./unreachable.ts";
