@@ -26,8 +26,8 @@ export function stringField(
   if (typeof value !== "string") {
     throw fieldError(
       entry,
-      `"${name}" must be a string (put quotes around it), but is a ` +
-        `${Array.isArray(value) ? "list" : typeof value}`,
+      `"${name}" must be a string, but is a ${kindOf(value)}` +
+        (typeof value === "object" ? "" : " (put quotes around it)"),
     );
   }
   return value;
@@ -81,4 +81,9 @@ export function objectField(
 /** A path, from the folder of the kubeconfig it stands in. */
 export function filePath(entry: KubeconfigEntry, path: string): string {
   return resolve(dirname(entry.file), path);
+}
+
+function kindOf(value: unknown): string {
+  if (Array.isArray(value)) return "list";
+  return typeof value === "object" ? "mapping" : typeof value;
 }

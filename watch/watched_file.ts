@@ -48,10 +48,9 @@ export class WatchedFile {
    */
   async read(options: { force?: boolean } = {}): Promise<string> {
     const ageMs = this.#clock.now() - this.#readAtMs;
-    if (
-      this.#content !== undefined && !options.force &&
-      ageMs < FILE_CHECK_INTERVAL_MS
-    ) {
+    // Below 0: the machine's clock was set back.
+    const young = ageMs >= 0 && ageMs < FILE_CHECK_INTERVAL_MS;
+    if (this.#content !== undefined && young && !options.force) {
       return this.#content;
     }
     try {

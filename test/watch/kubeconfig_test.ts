@@ -318,7 +318,7 @@ clusters: [{ name: c, cluster: {} }]`,
     name: "a token that YAML reads as a number",
     user: `token: 123456`,
     want:
-      /^Cannot use user "u1" of ".*": "token" must be a string \(put quotes around it\), but is a number$/,
+      /^Cannot use user "u1" of ".*": "token" must be a string, but is a number \(put quotes around it\)$/,
   },
   {
     name: "a token with a line feed",
