@@ -1,4 +1,5 @@
 import assert from "node:assert/strict";
+import fc from "fast-check";
 import type { ClusterFacts } from "../../../proxy/rules/route_refusal.ts";
 import { RouteSteering } from "../../../proxy/rules/route.ts";
 import type { PortBinding, ServiceAddress } from "../../../proxy/steering.ts";
@@ -365,4 +366,63 @@ Deno.test("route works on Linux only", async () => {
       "Cannot steer by route: AnyIP routes need Linux, and this is darwin",
   });
   assert.deepEqual(runner.commands, []);
+});
+
+Deno.test("route says that it needs iproute2 where ip prints something else", async () => {
+  const steering = new RouteSteering({
+    cidrs: [V4],
+    runner: { run: () => Promise.resolve("1: lo: <LOOPBACK,UP>") },
+    clusterFacts: () => ({
+      apiServers: new Set(),
+      podCidrs: [],
+      endpoints: new Set(),
+    }),
+    os: "linux",
+  });
+  await assert.rejects(steering.start(signal), {
+    name: "SteeringError",
+    message:
+      'Cannot read the routes: "ip" does not print JSON, iproute2 is needed',
+  });
+});
+
+Deno.test("route ends with exactly what the last pass wants, whatever came before", async () => {
+  const ips = [
+    "10.96.0.1",
+    "10.96.0.2",
+    "10.97.0.1",
+    "fd00:96::1",
+    "fd00:97::1",
+  ];
+  const passes = fc.array(
+    fc.record({
+      wanted: fc.subarray(ips),
+      lose: fc.constantFrom("nothing", "routes", "addresses", "restart"),
+    }),
+    { minLength: 1, maxLength: 6 },
+  );
+  const property = fc.asyncProperty(passes, async (sequence) => {
+    const ip = new FakeIp();
+    const untouched = structuredClone([ip.routes, ip.addresses]);
+    let steering = routeSteering(ip, [V4, V6]);
+    await steering.start(signal);
+    for (const { wanted, lose } of sequence) {
+      if (lose === "routes") ip.routes.splice(3);
+      if (lose === "addresses") ip.addresses.splice(2);
+      if (lose === "restart") {
+        steering = routeSteering(ip, [V4, V6]);
+        await steering.start(signal);
+      } else if (lose !== "nothing") await steering.repair(signal);
+      await steering.prepare(wanted.map((each) => address(each)), signal);
+      await steering.sync(wanted.map((each) => binding(each)), signal);
+      const routes = ip.routes.slice(3).map((route) => route.dst).sort();
+      const own = wanted.filter((each) => each === "10.97.0.1");
+      assert.deepEqual(routes, [V4, V6, ...own].sort());
+      const addresses = ip.addresses.slice(2).map((each) => each.local).sort();
+      assert.deepEqual(addresses, wanted.filter((each) => each.includes(":")));
+    }
+    await steering.cleanup(signal);
+    assert.deepEqual([ip.routes, ip.addresses], untouched);
+  });
+  await fc.assert(property);
 });
