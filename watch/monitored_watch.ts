@@ -1,0 +1,274 @@
+/**
+ * One watch request, from its header to its end, with an eye on silence. It
+ * yields the events that carry objects and returns why there are no more; what
+ * to do about that is the reflector's.
+ *
+ * A stream is given up on when it outlives its own `timeoutSeconds` in silence,
+ * and after 30 silent seconds the server is asked whether it missed something
+ * (probe.ts). Time is looked at every few seconds instead of being slept
+ * through, because the timers of a machine that was asleep are late by that
+ * sleep, and its clock is not.
+ *
+ * @module
+ */
+import { ApiError } from "./api.ts";
+import type { Clock } from "./clock.ts";
+import { DeadlineError, LinkedAbort } from "./deadline.ts";
+import { decodeVersion } from "./decode.ts";
+import { probe, type ProbeVerdict } from "./probe.ts";
+import type { ResourceClient } from "./resource_client.ts";
+import type { ClusterObject } from "./types.ts";
+import { type WatchEvent, WatchLineError } from "./watch_stream.ts";
+
+/** Silence after which the server is asked. */
+export const SILENCE_MS = 30_000;
+/** The same, for a stream of which nobody knows yet whether it delivers. */
+export const UNPROVEN_SILENCE_MS = 5_000;
+/** How long a stream may outlive its `timeoutSeconds`. */
+export const OVERTIME_MS = 10_000;
+/** client-go's `defaultMinWatchTimeout`; the longest is twice that. */
+export const SHORTEST_WATCH_SECONDS = 300;
+const LOOK_MS = 5_000;
+
+/** Why a watch has no more events. */
+export type WatchEnd =
+  /** The server ended it, as it does after `timeoutSeconds`. */
+  | { readonly why: "ended" }
+  /** Answered with an error, as HTTP status or as an ERROR event. */
+  | { readonly why: "refused"; readonly error: ApiError }
+  /** Something else than events came. */
+  | { readonly why: "garbled"; readonly error: WatchLineError }
+  /** No connection. */
+  | { readonly why: "unreachable"; readonly error: unknown }
+  /** The connection broke. */
+  | { readonly why: "cut"; readonly error: unknown }
+  /** Nothing came for so long that it must be dead. */
+  | { readonly why: "dead"; readonly error: unknown }
+  /** The server had events, and they did not come. */
+  | { readonly why: "stalled"; readonly error: unknown }
+  /** The server's data is older than this watch. */
+  | { readonly why: "behind"; readonly error: unknown };
+
+/** Any event but ERROR, which ends a watch. */
+export type ObjectEvent = Exclude<WatchEvent, { type: "ERROR" }>;
+
+export interface MonitorOptions {
+  readonly clock: Clock;
+  readonly random: () => number;
+  readonly signal: AbortSignal;
+  readonly freshConnection: boolean;
+  /** A stream to this server has delivered before. */
+  readonly proven: boolean;
+}
+
+/**
+ * Watches from `resourceVersion` on, until the watch ends one way or another.
+ *
+ * @throws the signal's reason, and nothing else
+ */
+export async function* monitorWatch<T extends ClusterObject>(
+  client: ResourceClient<T>,
+  resourceVersion: string,
+  options: MonitorOptions,
+): AsyncGenerator<ObjectEvent, WatchEnd> {
+  const { clock, signal } = options;
+  const timeoutSeconds = SHORTEST_WATCH_SECONDS +
+    Math.floor(options.random() * (SHORTEST_WATCH_SECONDS + 1));
+  const endsAt = clock.now() + timeoutSeconds * 1000 + OVERTIME_MS;
+  using abort = new LinkedAbort(signal);
+  let started = false;
+  const events = client.watch(resourceVersion, {
+    timeoutSeconds,
+    signal: abort.signal,
+    freshConnection: options.freshConnection,
+    onStart: () => started = true,
+  });
+  const silence = new Silence(client, options, abort.signal);
+  let version = resourceVersion;
+  let next = take(events);
+  try {
+    while (true) {
+      const first = await Promise.race([next, silence.notice(version)]);
+      signal.throwIfAborted();
+      switch (first.kind) {
+        case "event": {
+          silence.broken();
+          if (first.event.type === "ERROR") {
+            return refused(client, first.event.status);
+          }
+          version = decodeVersion(first.event.object) || version;
+          // Before yielding: what came meanwhile must be seen before a probe.
+          next = take(events);
+          yield first.event;
+          break;
+        }
+        case "end":
+          return { why: "ended" };
+        case "error":
+          return asEnd(first.error, started);
+        case "look":
+          if (clock.now() > endsAt && silence.ms > OVERTIME_MS) {
+            const error = new DeadlineError(
+              `Watch of ${client.resource.name} did not end after its ${timeoutSeconds} s`,
+            );
+            return { why: "dead", error };
+          }
+          break;
+        case "verdict": {
+          const end = endBy(first.verdict, client);
+          if (end !== undefined) return end;
+          break;
+        }
+      }
+    }
+  } finally {
+    abort.abort();
+    await events.return();
+    await next;
+  }
+}
+
+type Notice =
+  | { readonly kind: "look" }
+  | { readonly kind: "verdict"; readonly verdict: ProbeVerdict };
+
+/** Measures how long a stream is silent, and probes when that is long. */
+class Silence<T extends ClusterObject> {
+  readonly #client: ResourceClient<T>;
+  readonly #clock: Clock;
+  readonly #signal: AbortSignal;
+  #since: number;
+  #patienceMs: number;
+  #probeAt: number;
+  #probe:
+    | { readonly abort: LinkedAbort; readonly notice: Promise<Notice> }
+    | undefined;
+  #look: Promise<Notice> | undefined;
+
+  constructor(
+    client: ResourceClient<T>,
+    options: MonitorOptions,
+    signal: AbortSignal,
+  ) {
+    this.#client = client;
+    this.#clock = options.clock;
+    this.#signal = signal;
+    this.#since = this.#clock.now();
+    this.#patienceMs = options.proven ? SILENCE_MS : UNPROVEN_SILENCE_MS;
+    this.#probeAt = this.#since + this.#patienceMs;
+  }
+
+  get ms(): number {
+    return this.#clock.now() - this.#since;
+  }
+
+  /** A line came: whatever a probe would say is out of date. */
+  broken(): void {
+    this.#since = this.#clock.now();
+    this.#patienceMs = SILENCE_MS;
+    this.#probeAt = this.#since + SILENCE_MS;
+    this.#probe?.abort[Symbol.dispose]();
+    this.#probe = undefined;
+  }
+
+  /** The next thing that silence has to say; never rejects. */
+  notice(version: string): Promise<Notice> {
+    const now = this.#clock.now();
+    // A clock that was set back must not put the next probe off for hours.
+    if (now < this.#since) this.#since = this.#probeAt = now;
+    if (this.#probe === undefined && now >= this.#probeAt) {
+      this.#startProbe(version);
+    }
+    this.#look ??= this.#clock.delay(LOOK_MS, this.#signal).then(
+      () => this.#looked(),
+      never,
+    );
+    return this.#probe === undefined
+      ? this.#look
+      : Promise.race([this.#probe.notice, this.#look]);
+  }
+
+  #looked(): Notice {
+    this.#look = undefined;
+    return { kind: "look" };
+  }
+
+  #startProbe(version: string): void {
+    const abort = new LinkedAbort(this.#signal);
+    const options = { clock: this.#clock, signal: abort.signal };
+    const notice = probe(this.#client, version, options).then(
+      (verdict): Notice => {
+        this.#probe?.abort[Symbol.dispose]();
+        this.#probe = undefined;
+        this.#patienceMs = Math.min(this.#patienceMs * 2, SILENCE_MS);
+        this.#probeAt = this.#clock.now() + this.#patienceMs;
+        return { kind: "verdict", verdict };
+      },
+      never,
+    );
+    this.#probe = { abort, notice };
+  }
+}
+
+/** What an aborted wait leads to: the stream's own end comes first. */
+function never(): Promise<never> {
+  return new Promise(() => {});
+}
+
+type Taken =
+  | { readonly kind: "event"; readonly event: WatchEvent }
+  | { readonly kind: "end" }
+  | { readonly kind: "error"; readonly error: unknown };
+
+/** The next event as a value: an error that nobody awaits yet is no crash. */
+async function take(events: AsyncGenerator<WatchEvent, void>): Promise<Taken> {
+  try {
+    const { done, value } = await events.next();
+    return done ? { kind: "end" } : { kind: "event", event: value };
+  } catch (error) {
+    return { kind: "error", error };
+  }
+}
+
+function refused<T extends ClusterObject>(
+  client: ResourceClient<T>,
+  status: ApiError["status"],
+): WatchEnd {
+  const step = `Cannot watch ${client.resource.name}`;
+  return { why: "refused", error: new ApiError(status, step) };
+}
+
+function asEnd(error: unknown, started: boolean): WatchEnd {
+  if (error instanceof ApiError) return { why: "refused", error };
+  if (error instanceof WatchLineError) return { why: "garbled", error };
+  // A proxy that holds back even the header holds back all the rest too.
+  if (error instanceof DeadlineError) return { why: "stalled", error };
+  return { why: started ? "cut" : "unreachable", error };
+}
+
+function endBy<T extends ClusterObject>(
+  verdict: ProbeVerdict,
+  client: ResourceClient<T>,
+): WatchEnd | undefined {
+  const name = client.resource.name;
+  switch (verdict.verdict) {
+    case "fine":
+      return undefined;
+    case "gone":
+      return { why: "refused", error: verdict.error };
+    case "unreachable":
+      return { why: "dead", error: verdict.error };
+    case "missed":
+      return {
+        why: "stalled",
+        error: new Error(`Watch of ${name} is silent while ${name} change`),
+      };
+    case "behind":
+      return {
+        why: "behind",
+        error: new Error(
+          `Watch of ${name} is at a version that the server has not reached`,
+        ),
+      };
+  }
+}
