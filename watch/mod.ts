@@ -20,3 +20,27 @@ export {
   isInCidr,
 } from "./in_cluster.ts";
 export { isUnreachable, UnreachableError } from "./unreachable.ts";
+export { Informer } from "./informer.ts";
+export {
+  type ClusterSource,
+  type ClusterSourceOptions,
+  createClusterSource,
+  createManifestSource,
+  type FollowOptions,
+  followResource,
+  type ManifestSourceOptions,
+  type WatchMode,
+} from "./sources.ts";
+export {
+  ENDPOINT_SLICES,
+  nodeNamed,
+  type Resource,
+  SERVICES,
+} from "./resource.ts";
+export {
+  decodeEndpointSlice,
+  DecodeError,
+  decodeNode,
+  decodeService,
+  decodeStatus,
+} from "./decode.ts";
