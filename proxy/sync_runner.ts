@@ -8,8 +8,9 @@
  *    requests that come before it starts are served by the same one.
  * 2. Two syncs never run at the same time.
  * 3. A sync that threw, or that left something undone, is repeated: 1 s later at
- *    first, 30 s at most. Only one that threw keeps `queuedAt`, which is what
- *    makes the proxy unhealthy: one listener that cannot be opened must not.
+ *    first, 30 s at most. Only one that threw, or that does not end, keeps
+ *    `queuedAt`, which is what makes the proxy unhealthy: one listener that
+ *    cannot be opened must not.
  * 4. Without any request there is one every `periodMs`.
  *
  * Upstream's counterpart is `BoundedFrequencyRunner`; its least interval
@@ -44,7 +45,10 @@ const LONGEST_RETRY_MS = 30_000;
 export class SyncRunner {
   readonly #options: SyncRunnerOptions;
   #wake = Promise.withResolvers<void>();
+  /** The first request that no sync has taken up. */
   #queuedAt: number | undefined;
+  /** The first request that the running sync, or a failed one, is for. */
+  #servingSince: number | undefined;
   #updatedAt: number;
   #failures = 0;
 
@@ -54,9 +58,11 @@ export class SyncRunner {
   }
 
   get times(): SyncTimes {
-    return this.#queuedAt === undefined
+    // Kept while a sync runs: one that hangs is as bad as one that fails.
+    const queuedAt = this.#servingSince ?? this.#queuedAt;
+    return queuedAt === undefined
       ? { updatedAt: this.#updatedAt }
-      : { queuedAt: this.#queuedAt, updatedAt: this.#updatedAt };
+      : { queuedAt, updatedAt: this.#updatedAt };
   }
 
   request(): void {
@@ -66,12 +72,13 @@ export class SyncRunner {
 
   /** Syncs as requested until `signal` is aborted; never rejects. */
   async run(signal: AbortSignal): Promise<void> {
-    const aborted = Promise.withResolvers<void>();
-    const abort = () => aborted.resolve();
+    // Not a promise of its own: every race would leave a reaction on it, and
+    // the process lives for months.
+    const abort = () => this.#wake.resolve();
     signal.addEventListener("abort", abort, { once: true });
     try {
       while (!signal.aborted) {
-        await this.#untilDue(aborted.promise);
+        await this.#untilDue();
         if (signal.aborted) return;
         await this.#syncOnce();
       }
@@ -80,13 +87,13 @@ export class SyncRunner {
     }
   }
 
-  async #untilDue(aborted: Promise<void>): Promise<void> {
+  async #untilDue(): Promise<void> {
     const timer = new AbortController();
     const due = this.#options.clock.delay(this.#pauseMs(), timer.signal).catch(
       // Only our own abort below ends the delay early.
       () => {},
     );
-    await Promise.race([this.#wake.promise, due, aborted]);
+    await Promise.race([this.#wake.promise, due]);
     timer.abort();
     // Let what else arrived in this turn of the event loop join in.
     await new Promise((resolve) => setTimeout(resolve, 0));
@@ -102,16 +109,16 @@ export class SyncRunner {
   }
 
   async #syncOnce(): Promise<void> {
-    const queuedAt = this.#queuedAt ?? this.#options.clock.now();
+    this.#servingSince ??= this.#queuedAt ?? this.#options.clock.now();
     this.#queuedAt = undefined;
     this.#wake = Promise.withResolvers<void>();
     try {
       const result = await this.#options.sync();
       this.#failures = result === "done" ? 0 : this.#failures + 1;
       this.#updatedAt = this.#options.clock.now();
+      this.#servingSince = undefined;
     } catch (error) {
       this.#failures++;
-      this.#queuedAt = queuedAt;
       logger.error("Cannot sync; trying again", { cause: error });
     }
   }
