@@ -5,7 +5,6 @@
  *
  * @module
  */
-import { parseArgs } from "node:util";
 import { UserError } from "./errors.ts";
 
 export interface FlagSpec {
@@ -31,71 +30,74 @@ export type FlagValues<S extends FlagSpecs> = {
 };
 
 /**
+ * The values of a command's flags, defaults included. Of a flag given twice the
+ * last one counts; a flag that needs a value takes the next argument for it,
+ * whatever that looks like, as kube-proxy does.
+ *
  * @throws {UserError} naming the flag and what it takes
  */
 export function parseFlags<const S extends FlagSpecs>(
   args: readonly string[],
   specs: S,
 ): FlagValues<S> {
-  const { values, positionals } = parse(args, specs);
-  if (positionals.length > 0) {
-    throw new UserError(`Unexpected argument "${positionals[0]}"`);
+  const values: Record<string, string | boolean> = {};
+  for (const [name, { type, default: standard }] of Object.entries(specs)) {
+    if (standard !== undefined) values[name] = standard;
+    else if (type === "boolean") values[name] = false;
   }
-  for (const [name, { choices }] of Object.entries(specs)) {
-    const value = values[name];
-    if (
-      choices !== undefined && typeof value === "string" &&
-      !choices.includes(value)
-    ) {
-      throw new UserError(
-        `Invalid value "${value}" for --${name}: want ${choices.join(", ")}`,
-      );
+  const rest = [...args];
+  for (let arg = rest.shift(); arg !== undefined; arg = rest.shift()) {
+    const given = arg === "--" ? undefined : splitFlag(arg);
+    if (given === undefined) {
+      const stray = arg === "--" ? rest.shift() : arg;
+      if (stray === undefined) break;
+      throw new UserError(`Unexpected argument "${stray}"`);
     }
+    const [name, spec] = findFlag(given.flag, specs);
+    const text = given.value ??
+      (spec.type === "boolean" ? "true" : rest.shift());
+    if (text === undefined) {
+      throw new UserError(`Flag ${given.flag} needs a value`);
+    }
+    values[name] = flagValue(text, { flag: given.flag, spec });
   }
   return values as FlagValues<S>;
 }
 
-function parse(args: readonly string[], specs: FlagSpecs) {
-  const options = Object.fromEntries(
-    Object.entries(specs).map(([name, { type, short, ...spec }]) => [name, {
-      type,
-      ...(short === undefined ? {} : { short }),
-      ...(spec.default !== undefined
-        ? { default: spec.default }
-        : type === "boolean"
-        ? { default: false }
-        : {}),
-    }]),
+/** `--flag`, `--flag=value`, `-f`, `-f=value`, `-fvalue`; else no flag. */
+function splitFlag(arg: string): { flag: string; value?: string } | undefined {
+  const parts = /^(--[^=]+|-[^-=])(=?)(.*)$/s.exec(arg);
+  if (parts === null) return undefined;
+  const [, flag = "", equals, value = ""] = parts;
+  return equals === "" && value === "" ? { flag } : { flag, value };
+}
+
+function findFlag(flag: string, specs: FlagSpecs): [string, FlagSpec] {
+  const found = Object.entries(specs).find(([name, { short }]) =>
+    flag === `--${name}` || flag === `-${short}`
   );
-  try {
-    return parseArgs({
-      args: args.map((arg) => goStyle(arg, specs)),
-      options,
-      allowNegative: true,
-      allowPositionals: true,
-      strict: true,
-    });
-  } catch (error) {
-    throw new UserError(plainWords(error));
-  }
+  if (found === undefined) throw new UserError(`Unknown flag ${flag}`);
+  return found;
 }
 
-/** `--switch=true`, `--switch=false` and `-v=4`, which parseArgs knows not. */
-function goStyle(arg: string, specs: FlagSpecs): string {
-  const boolean = /^--([\w-]+)=(true|false|1|0)$/.exec(arg);
-  if (boolean !== null && specs[boolean[1] ?? ""]?.type === "boolean") {
-    const on = boolean[2] === "true" || boolean[2] === "1";
-    return `--${on ? "" : "no-"}${boolean[1]}`;
+function flagValue(
+  text: string,
+  { flag, spec }: { flag: string; spec: FlagSpec },
+): string | boolean {
+  if (spec.type === "boolean") {
+    // The words that Go's strconv.ParseBool knows.
+    if (/^(1|t|T|true|True|TRUE)$/.test(text)) return true;
+    if (/^(0|f|F|false|False|FALSE)$/.test(text)) return false;
+    throw new UserError(
+      `Invalid value "${text}" for ${flag}: want true or false`,
+    );
   }
-  return arg.replace(/^-(\w)=/, "-$1");
-}
-
-function plainWords(error: unknown): string {
-  const message = error instanceof Error ? error.message : String(error);
-  const unknown = /^Unknown option '([^']+)'/.exec(message);
-  if (unknown !== null) return `Unknown flag ${unknown[1]}`;
-  return message.replaceAll("Option '", "Flag '").replace(/\.$/, "")
-    .split("\n")[0] ?? message;
+  if (spec.choices !== undefined && !spec.choices.includes(text)) {
+    throw new UserError(
+      `Invalid value "${text}" for ${flag}: want ${spec.choices.join(", ")}`,
+    );
+  }
+  return text;
 }
 
 /** The flags of a command, one a line, for its help. */
@@ -104,9 +106,8 @@ export function flagsHelp(specs: FlagSpecs): string {
     const value = spec.choices?.join("|") ?? spec.value;
     const left = `  ${spec.short ? `-${spec.short}, ` : ""}--${name}` +
       (value === undefined ? "" : ` ${value}`);
-    const standard = spec.default === undefined || spec.default === false
-      ? ""
-      : ` (default ${spec.default})`;
+    // Nothing is what "no default" means to a reader too.
+    const standard = spec.default ? ` (default ${spec.default})` : "";
     return left.length <= 32
       ? `${left.padEnd(34)}${spec.help}${standard}\n`
       : `${left}\n${"".padEnd(34)}${spec.help}${standard}\n`;
@@ -137,7 +138,8 @@ export function durationMs(text: string, flag: string): number {
   for (const [, amount, unit] of text.matchAll(/([\d.]+)(ms|s|m|h)/g)) {
     total += Number(amount) * (UNIT_MS[unit ?? ""] ?? 0);
   }
-  return total;
+  // 1.1m is 66,000.00000000001 in binary.
+  return Math.round(total * 1e6) / 1e6;
 }
 
 /**
