@@ -30,7 +30,8 @@ export interface ApiClient extends Disposable {
    *
    * @param path absolute, without a query: `/api/v1/services`
    * @throws {ApiError} the server answered, but not with 2xx
-   * @throws {TypeError} the server could not be reached (the cause says why)
+   * @throws {TypeError} the server could not be reached (the message says why;
+   *   `createApiClient` throws its `UnreachableError`)
    */
   request(path: string, options?: ApiRequest): Promise<Response>;
 }

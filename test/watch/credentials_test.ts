@@ -169,7 +169,14 @@ Deno.test(
       const peer = (request.socket as TLSSocket).getPeerCertificate();
       response.end(peer.subject.CN);
     });
+    await using folder = await temporaryFolder();
+    // As the kubelet keeps its own: both in one file, which both fields name.
+    const both = await folder.write(
+      "both.pem",
+      tlsText("client.crt") + tlsText("client.key"),
+    );
     const certificates = [
+      { certificate: { path: both }, key: { path: both } },
       {
         certificate: { path: tlsPath("client.crt") },
         key: { path: tlsPath("client.key") },

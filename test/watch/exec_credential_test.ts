@@ -54,12 +54,13 @@ echo '{"apiVersion":"${V1}","kind":"ExecCredential","status":{"token":"token-'$n
 
 function credentials(
   config: ExecConfig,
-  options: { clock?: FakeClock; signal?: AbortSignal } = {},
+  options: { clock?: FakeClock; signal?: AbortSignal; timeoutMs?: number } = {},
 ): ExecCredentials {
   return new ExecCredentials(config, {
     clock: options.clock ?? new FakeClock(),
     ca: { path: tlsPath("ca.crt") },
     signal: options.signal ?? new AbortController().signal,
+    ...(options.timeoutMs !== undefined && { timeoutMs: options.timeoutMs }),
   });
 }
 
@@ -213,6 +214,21 @@ testWith(
     }
     stop.abort(new Error("enough"));
     await ended;
+  },
+);
+
+testWith(
+  NEEDS,
+  "a plugin that does not answer in time is stopped, and told",
+  async () => {
+    await using folder = await temporaryFolder();
+    const command = await plugin(folder, "exec sleep 60");
+    const source = credentials(execConfig(command), { timeoutMs: 20 });
+    await rejects(source.current(NEVER), {
+      name: "ConfigError",
+      message:
+        `Cannot get credentials from "${command}": no answer within 0.02 s`,
+    });
   },
 );
 
