@@ -1,0 +1,97 @@
+/**
+ * An engine without sockets: remembers what it was told, and refuses the
+ * addresses that a test takes away from it.
+ *
+ * @module
+ */
+import type {
+  Engine,
+  Forwarder,
+  ForwardingPolicy,
+  ListenAddress,
+  Listener,
+} from "../../proxy/engine/engine.ts";
+import { formatHostPort } from "../../proxy/ip.ts";
+
+export class FakeEngine implements Engine {
+  readonly name = "portable";
+  readonly forwarders: FakeForwarder[] = [];
+  /** `ip:port` → what `listen` throws there. */
+  readonly refused = new Map<string, Error>();
+  readonly open = new Map<string, FakeForwarder>();
+  /** What happened to listeners, in order: `open 10.96.0.1:80`. */
+  readonly events: string[] = [];
+
+  forwarder(policy: ForwardingPolicy): FakeForwarder {
+    const forwarder = new FakeForwarder(this, policy);
+    this.forwarders.push(forwarder);
+    return forwarder;
+  }
+
+  /** Open listeners, sorted. */
+  get listening(): string[] {
+    return [...this.open.keys()].sort();
+  }
+
+  /** The `ip:port` of the endpoints that a listener forwards to. */
+  endpointsAt(address: string): string[] | undefined {
+    return this.open.get(address)?.policy.endpoints.map(({ ip, port }) =>
+      formatHostPort(ip, port)
+    );
+  }
+}
+
+export class FakeForwarder implements Forwarder {
+  readonly #engine: FakeEngine;
+  policy: ForwardingPolicy;
+  /** Resolved by a test: its last connection has ended. */
+  readonly drained = Promise.withResolvers<void>();
+  isClosed = false;
+
+  constructor(engine: FakeEngine, policy: ForwardingPolicy) {
+    this.#engine = engine;
+    this.policy = policy;
+  }
+
+  update(policy: ForwardingPolicy): void {
+    this.policy = policy;
+  }
+
+  listen(address: ListenAddress): Listener {
+    const { open, refused, events } = this.#engine;
+    const key = formatHostPort(address.ip, address.port);
+    const error = refused.get(key) ??
+      (open.has(key) ? new Deno.errors.AddrInUse("in use") : undefined);
+    if (error !== undefined) throw error;
+    open.set(key, this);
+    events.push(`open ${key}`);
+    return {
+      address,
+      close: () => {
+        open.delete(key);
+        events.push(`close ${key}`);
+      },
+    };
+  }
+
+  stats() {
+    return {
+      connectionsOpen: 0,
+      connectionsTotal: 0,
+      connectionsFailed: 0,
+      dialFailures: 0,
+      bytesToEndpoints: 0,
+      bytesToClients: 0,
+      endpoints: new Map(),
+    };
+  }
+
+  async close(signal: AbortSignal): Promise<void> {
+    this.isClosed = true;
+    const cut = new Promise<void>((resolve) => {
+      if (signal.aborted) resolve();
+      signal.addEventListener("abort", () => resolve(), { once: true });
+    });
+    await Promise.race([this.drained.promise, cut]);
+  }
+}
