@@ -57,6 +57,7 @@ const PURE = [
   "proxy/endpoint.ts",
   "proxy/ip.ts",
   "proxy/listen_addresses.ts",
+  "proxy/load_balancer.ts",
   "proxy/service_port.ts",
   "proxy/state_tracker.ts",
   "proxy/topology.ts",
