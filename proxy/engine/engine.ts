@@ -35,7 +35,11 @@ export interface ListenAddress {
 export interface Listener {
   /** The address that was really bound. */
   readonly address: ListenAddress;
-  /** Stops accepting at once; established connections go on. */
+  /**
+   * Stops accepting; established connections go on. The address is free, and
+   * clients are refused, from the next turn of the event loop: those that came
+   * before may be accepted or reset. A second call does nothing.
+   */
   close(): void;
 }
 
@@ -48,7 +52,10 @@ export interface ForwarderStats {
   readonly dialFailures: number;
   readonly bytesToEndpoints: number;
   readonly bytesToClients: number;
-  /** Open and total connections for each endpoint, keyed `ip:port`. */
+  /**
+   * Open and total connections for each endpoint, keyed by `endpointKey`: `10.0.0.1:80`,
+   * `[fd00::1]:80`. One that left stays until its last connection ended.
+   */
   readonly endpoints: ReadonlyMap<string, EndpointStats>;
 }
 

@@ -1,0 +1,94 @@
+/**
+ * The bookkeeping behind `Forwarder.stats()`, the same for every engine. In:
+ * what happened to a connection. Out: a snapshot for those who ask. It calls
+ * nobody back.
+ *
+ * @module
+ */
+import { endpointKey } from "../load_balancer.ts";
+import type {
+  EndpointAddress,
+  EndpointStats,
+  ForwarderStats,
+} from "./engine.ts";
+
+type Mutable<T> = { -readonly [K in keyof T]: T[K] };
+
+/** Bytes that were handed to the kernel; whoever moves them adds to these. */
+export interface Traffic {
+  bytesToEndpoints: number;
+  bytesToClients: number;
+}
+
+/**
+ * Counts for one ServicePort.
+ *
+ * An endpoint has an entry from the update that names it until an update no
+ * longer does and its last connection has ended.
+ */
+export class ForwarderCounters {
+  readonly traffic: Traffic = { bytesToEndpoints: 0, bytesToClients: 0 };
+  connectionsOpen = 0;
+  connectionsTotal = 0;
+  connectionsFailed = 0;
+  #dialFailures = 0;
+  #current: ReadonlySet<string> = new Set();
+  readonly #endpoints = new Map<string, Mutable<EndpointStats>>();
+
+  setEndpoints(endpoints: readonly EndpointAddress[]): void {
+    this.#current = new Set(endpoints.map(endpointKey));
+    for (const key of this.#current) this.#entry(key);
+    for (const key of this.#endpoints.keys()) this.#forgetIfGone(key);
+  }
+
+  dialFailed(key: string): void {
+    this.#dialFailures++;
+    // An endpoint that left while it was being dialled gets no new entry.
+    const entry = this.#endpoints.get(key);
+    if (entry !== undefined) entry.dialFailures++;
+  }
+
+  endpointOpened(key: string): void {
+    const entry = this.#entry(key);
+    entry.connectionsOpen++;
+    entry.connectionsTotal++;
+  }
+
+  endpointClosed(key: string): void {
+    this.#entry(key).connectionsOpen--;
+    this.#forgetIfGone(key);
+  }
+
+  /** A copy: later events do not change it. */
+  snapshot(): ForwarderStats {
+    const endpoints = new Map<string, EndpointStats>();
+    for (const [key, entry] of this.#endpoints) {
+      endpoints.set(key, { ...entry });
+    }
+    return {
+      connectionsOpen: this.connectionsOpen,
+      connectionsTotal: this.connectionsTotal,
+      connectionsFailed: this.connectionsFailed,
+      dialFailures: this.#dialFailures,
+      bytesToEndpoints: this.traffic.bytesToEndpoints,
+      bytesToClients: this.traffic.bytesToClients,
+      endpoints,
+    };
+  }
+
+  #entry(key: string): Mutable<EndpointStats> {
+    let entry = this.#endpoints.get(key);
+    if (entry === undefined) {
+      entry = { connectionsOpen: 0, connectionsTotal: 0, dialFailures: 0 };
+      this.#endpoints.set(key, entry);
+    }
+    return entry;
+  }
+
+  #forgetIfGone(key: string): void {
+    if (this.#current.has(key)) return;
+    if (this.#endpoints.get(key)?.connectionsOpen === 0) {
+      this.#endpoints.delete(key);
+    }
+  }
+}

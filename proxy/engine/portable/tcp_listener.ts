@@ -1,0 +1,90 @@
+/**
+ * Opens a listening socket and accepts until it is closed. In: an address.
+ * Out: connections, each handed to a function that must not wait. Whatever
+ * `accept` throws, the loop goes on: a listener that died silently would look
+ * like an open port that nobody answers.
+ *
+ * @module
+ */
+import type { Clock } from "../../../watch/clock.ts";
+import type { RepeatedLog } from "../../repeated_log.ts";
+import type { ListenAddress, Listener } from "../engine.ts";
+import { isExhausted } from "./errors.ts";
+
+/**
+ * Connections the kernel completes before we accept them. The kernel lowers it
+ * to net.core.somaxconn (4096 since Linux 5.4); Deno's default of 511 is full
+ * within one pause of the garbage collector when thousands arrive at once.
+ */
+const BACKLOG = 4096;
+
+/** Pause after an accept that failed, doubled until the maximum. */
+const ACCEPT_PAUSE_MIN_MS = 10;
+const ACCEPT_PAUSE_MAX_MS = 1_000;
+
+export interface TcpListenerOptions {
+  readonly clock: Clock;
+  readonly log: RepeatedLog;
+  /** Owns the connection from here on; neither waits nor throws. */
+  readonly handle: (connection: Deno.TcpConn) => void;
+}
+
+/** A listener, and the end of its accept loop. */
+export interface TcpListener extends Listener {
+  /** Resolves when the loop has ended, which only `close` makes it do. */
+  readonly ended: Promise<void>;
+}
+
+/**
+ * Binds, then accepts in the background.
+ *
+ * @throws the system's error, unchanged, if the address cannot be bound
+ */
+export function listenTcp(
+  address: ListenAddress,
+  options: TcpListenerOptions,
+): TcpListener {
+  const socket = Deno.listen({
+    hostname: address.ip,
+    port: address.port,
+    tcpBacklog: BACKLOG,
+  });
+  const closing = new AbortController();
+  const ended = acceptAll(socket, options, closing.signal);
+  return {
+    address: { ip: socket.addr.hostname, port: socket.addr.port },
+    ended,
+    close() {
+      if (closing.signal.aborted) return;
+      closing.abort();
+      socket.close();
+    },
+  };
+}
+
+async function acceptAll(
+  socket: Deno.TcpListener,
+  options: TcpListenerOptions,
+  signal: AbortSignal,
+): Promise<void> {
+  let pauseMs = ACCEPT_PAUSE_MIN_MS;
+  while (!signal.aborted) {
+    try {
+      options.handle(await socket.accept());
+      pauseMs = ACCEPT_PAUSE_MIN_MS;
+    } catch (cause) {
+      if (signal.aborted) return;
+      // The client was gone before we got to it: nothing is wrong with us.
+      if (cause instanceof Deno.errors.ConnectionAborted) continue;
+      // Out of descriptors the connection stays in the backlog and accept
+      // fails again at once: without a pause this loop would eat a core.
+      options.log.report(
+        isExhausted(cause) ? "accept exhausted" : "accept",
+        "Cannot accept connections; trying again",
+        { address: socket.addr.hostname, port: socket.addr.port, cause },
+      );
+      await options.clock.delay(pauseMs, signal).catch(() => {});
+      pauseMs = Math.min(pauseMs * 2, ACCEPT_PAUSE_MAX_MS);
+    }
+  }
+}

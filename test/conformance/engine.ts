@@ -1,0 +1,132 @@
+/**
+ * What every engine must do, run against real sockets on loopback. An engine
+ * that cannot do something says so, with the reason, and the runner shows it.
+ *
+ * @module
+ */
+import type {
+  EndpointAddress,
+  Engine,
+  Forwarder,
+} from "../../proxy/engine/engine.ts";
+import { within } from "../support/tcp.ts";
+import { endpointTests } from "./engine_endpoints.ts";
+import { lifeTests } from "./engine_life.ts";
+import { streamTests } from "./engine_streams.ts";
+
+/** What a test may ask of an engine; milliseconds. */
+export interface EngineSettings {
+  readonly dialTimeoutsMs?: readonly number[];
+  readonly lingerMs?: number;
+}
+
+export interface EngineConformance {
+  /** Begins the name of each test. */
+  readonly name: string;
+  /** Called for each test; disposed after it if it can be. */
+  readonly createEngine: (
+    settings: EngineSettings,
+  ) => Engine & Partial<AsyncDisposable>;
+  readonly skip?: readonly {
+    readonly reason: string;
+    /** Names, without the engine's. */
+    readonly tests: readonly string[];
+  }[];
+}
+
+/** What a test is given. */
+export interface EngineUnderTest {
+  /** A forwarder of TCP to these endpoints; closed after the test. */
+  forwarder(
+    endpoints: readonly EndpointAddress[],
+    settings?: EngineSettings,
+  ): Forwarder;
+  /** The same, with one listener on 127.0.0.1 (or `ip`). */
+  listen(
+    endpoints: readonly EndpointAddress[],
+    settings?: EngineSettings & { readonly ip?: string },
+  ): { readonly forwarder: Forwarder; readonly address: EndpointAddress };
+}
+
+export interface EngineTest {
+  readonly name: string;
+  readonly limitMs?: number;
+  /** Undefined if the machine has what the test needs, else why not. */
+  readonly missing?: string | undefined;
+  readonly run: (engine: EngineUnderTest) => Promise<void>;
+}
+
+const LIMIT_MS = 30_000;
+
+/** Registers the tests. */
+export function runEngineConformance(suite: EngineConformance): void {
+  const tests = [...streamTests, ...endpointTests, ...lifeTests];
+  const reasons = skipReasons(suite, tests);
+  for (const test of tests) {
+    const reason = reasons.get(test.name) ?? test.missing;
+    Deno.test({
+      name: `${suite.name}: ${test.name}` +
+        (reason === undefined ? "" : ` [skipped: ${reason}]`),
+      ignore: reason !== undefined,
+      fn: () => runOne(suite, test),
+    });
+  }
+}
+
+function skipReasons(
+  suite: EngineConformance,
+  tests: readonly EngineTest[],
+): ReadonlyMap<string, string> {
+  const reasons = new Map<string, string>();
+  for (const { reason, tests: names } of suite.skip ?? []) {
+    for (const name of names) {
+      if (!tests.some((test) => test.name === name)) {
+        throw new RangeError(`Cannot skip "${name}": there is no such test`);
+      }
+      reasons.set(name, reason);
+    }
+  }
+  return reasons;
+}
+
+async function runOne(
+  suite: EngineConformance,
+  test: EngineTest,
+): Promise<void> {
+  const engines: (Engine & Partial<AsyncDisposable>)[] = [];
+  const forwarders: Forwarder[] = [];
+  const under: EngineUnderTest = {
+    forwarder(endpoints, settings = {}) {
+      const engine = suite.createEngine(settings);
+      engines.push(engine);
+      const forwarder = engine.forwarder(policy(endpoints));
+      forwarders.push(forwarder);
+      return forwarder;
+    },
+    listen(endpoints, settings = {}) {
+      const forwarder = under.forwarder(endpoints, settings);
+      const { address } = forwarder.listen({
+        ip: settings.ip ?? "127.0.0.1",
+        port: 0,
+      });
+      return { forwarder, address };
+    },
+  };
+  try {
+    await within(test.limitMs ?? LIMIT_MS, test.run(under));
+  } finally {
+    for (const forwarder of forwarders) {
+      await within(LIMIT_MS, forwarder.close(AbortSignal.abort()));
+    }
+    for (const engine of engines) await engine[Symbol.asyncDispose]?.();
+  }
+}
+
+/** A policy for TCP. */
+export function policy(endpoints: readonly EndpointAddress[]): {
+  readonly name: string;
+  readonly protocol: "TCP";
+  readonly endpoints: readonly EndpointAddress[];
+} {
+  return { name: "default/web:http", protocol: "TCP", endpoints };
+}

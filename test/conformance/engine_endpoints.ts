@@ -1,0 +1,269 @@
+/**
+ * Conformance of engines, second part: which endpoint a connection reaches,
+ * and what happens when endpoints do not answer.
+ *
+ * @module
+ */
+import assert from "node:assert/strict";
+import { endpointKey } from "../../proxy/load_balancer.ts";
+import {
+  blackHole,
+  dialServer,
+  echoServer,
+  ending,
+  namedServer,
+  nodeClient,
+  readAll,
+  readExactly,
+  refusing,
+  reset,
+  tcpServer,
+  text,
+  until,
+  writeAll,
+} from "../support/tcp.ts";
+import { type EngineTest, policy } from "./engine.ts";
+
+/** Connects, and tells which server's name came back. */
+async function ask(
+  address: { readonly ip: string; readonly port: number },
+): Promise<string> {
+  using connection = await dialServer(address);
+  return new TextDecoder().decode(await readAll(connection));
+}
+
+const noBlackHole = Deno.build.os === "linux"
+  ? undefined
+  : "a full backlog drops connection attempts on Linux only";
+
+export const endpointTests: readonly EngineTest[] = [
+  {
+    name: "endpoints are visited in turn, exactly",
+    async run(engine) {
+      await using a = namedServer("a");
+      await using b = namedServer("b");
+      await using c = namedServer("c");
+      const servers = [a, b, c];
+      const { forwarder, address } = engine.listen(
+        servers.map(({ address }) => address),
+      );
+      const other = forwarder.listen({ ip: "127.0.0.1", port: 0 });
+      let visited = "";
+      for (let round = 0; round < 6; round++) {
+        // One rotation for the ServicePort, not one for each listener.
+        visited += await ask(round % 2 === 0 ? address : other.address);
+      }
+      assert.equal(visited, "abcabc");
+      await Promise.all(Array.from({ length: 60 }, () => ask(address)));
+      assert.deepEqual(servers.map(({ accepted }) => accepted), [22, 22, 22]);
+      await until("ended", () => forwarder.stats().connectionsOpen === 0);
+      for (const entry of forwarder.stats().endpoints.values()) {
+        assert.deepEqual(entry, {
+          connectionsOpen: 0,
+          connectionsTotal: 22,
+          dialFailures: 0,
+        });
+      }
+    },
+  },
+  {
+    name: "an endpoint that refuses is passed over",
+    async run(engine) {
+      await using server = namedServer("good");
+      const { forwarder, address } = engine.listen([
+        refusing(1),
+        refusing(2),
+        server.address,
+      ]);
+      assert.equal(await ask(address), "good");
+      const stats = forwarder.stats();
+      assert.equal(stats.dialFailures, 2);
+      assert.equal(stats.connectionsFailed, 0);
+      assert.equal(
+        stats.endpoints.get(endpointKey(refusing(1)))?.dialFailures,
+        1,
+      );
+    },
+  },
+  {
+    name: "more endpoints may refuse than there are dial time-outs",
+    async run(engine) {
+      await using server = namedServer("good");
+      const { address } = engine.listen([
+        ...Array.from({ length: 9 }, (_, n) => refusing(n + 1)),
+        server.address,
+      ], { dialTimeoutsMs: [1_000, 1_000] });
+      assert.equal(await ask(address), "good");
+    },
+  },
+  {
+    name:
+      "when all refuse, each is asked once and the client's connection ends",
+    async run(engine) {
+      const endpoints = [refusing(1), refusing(2), refusing(3)];
+      const { forwarder, address } = engine.listen(endpoints);
+      using connection = await dialServer(address);
+      await ending(connection);
+      await until("ended", () => forwarder.stats().connectionsOpen === 0);
+      const stats = forwarder.stats();
+      assert.equal(stats.connectionsTotal, 1);
+      assert.equal(stats.connectionsFailed, 1);
+      assert.equal(stats.dialFailures, 3);
+      for (const endpoint of endpoints) {
+        const entry = stats.endpoints.get(endpointKey(endpoint));
+        assert.equal(entry?.dialFailures, 1);
+      }
+    },
+  },
+  {
+    name: "when all refuse, the client's connection is reset",
+    async run(engine) {
+      const { address } = engine.listen([refusing()]);
+      using connection = await dialServer(address);
+      assert.equal(await ending(connection), "reset");
+    },
+  },
+  {
+    name: "without endpoints the client's connection ends and is counted",
+    async run(engine) {
+      const { forwarder, address } = engine.listen([]);
+      using connection = await dialServer(address);
+      await ending(connection);
+      await until("ended", () => forwarder.stats().connectionsOpen === 0);
+      assert.equal(forwarder.stats().connectionsFailed, 1);
+      assert.equal(forwarder.stats().dialFailures, 0);
+    },
+  },
+  {
+    name: "an endpoint that does not answer is passed over after its time-out",
+    missing: noBlackHole,
+    async run(engine) {
+      await using silent = await blackHole();
+      await using server = namedServer("good");
+      const { forwarder, address } = engine.listen([
+        silent.address,
+        server.address,
+      ], { dialTimeoutsMs: [100, 10_000] });
+      assert.equal(await ask(address), "good");
+      assert.equal(forwarder.stats().dialFailures, 1);
+    },
+  },
+  {
+    name: "a lone endpoint that does not answer gets every time-out",
+    missing: noBlackHole,
+    async run(engine) {
+      await using silent = await blackHole();
+      const { forwarder, address } = engine.listen([silent.address], {
+        dialTimeoutsMs: [20, 40, 80],
+      });
+      using connection = await dialServer(address);
+      await ending(connection);
+      await until("ended", () => forwarder.stats().connectionsOpen === 0);
+      assert.equal(forwarder.stats().dialFailures, 3);
+      assert.equal(forwarder.stats().connectionsFailed, 1);
+    },
+  },
+  {
+    name: "a dial that waits does not hold up other clients",
+    missing: noBlackHole,
+    async run(engine) {
+      await using silent = await blackHole();
+      await using server = namedServer("good");
+      const { address } = engine.listen([silent.address, server.address], {
+        dialTimeoutsMs: [60_000],
+      });
+      using _waiting = await dialServer(address);
+      assert.equal(await ask(address), "good");
+    },
+  },
+  {
+    name: "a client that resets while its endpoint is dialled ends the dial",
+    missing: noBlackHole,
+    async run(engine) {
+      await using silent = await blackHole();
+      const { forwarder, address } = engine.listen([silent.address], {
+        dialTimeoutsMs: [60_000],
+      });
+      const client = await nodeClient(address);
+      await until("accepted", () => forwarder.stats().connectionsOpen === 1);
+      await reset(client);
+      await until("ended", () => forwarder.stats().connectionsOpen === 0);
+      assert.equal(forwarder.stats().connectionsFailed, 0);
+      assert.equal(forwarder.stats().dialFailures, 0);
+    },
+  },
+  {
+    name: "what a client sends and ends before there is an endpoint arrives",
+    missing: noBlackHole,
+    async run(engine) {
+      await using silent = await blackHole();
+      await using server = echoServer();
+      const { address } = engine.listen([silent.address, server.address], {
+        dialTimeoutsMs: [200, 10_000],
+      });
+      using connection = await dialServer(address);
+      await writeAll(connection, text("early"));
+      await connection.closeWrite();
+      assert.deepEqual(await readAll(connection), text("early"));
+    },
+  },
+  {
+    name: "update() moves new connections and leaves established ones alone",
+    async run(engine) {
+      await using old = echoServer();
+      await using fresh = namedServer("fresh");
+      const { forwarder, address } = engine.listen([old.address]);
+      using established = await dialServer(address);
+      await writeAll(established, text("1"));
+      await readExactly(established, 1);
+
+      forwarder.update(policy([fresh.address]));
+      assert.equal(await ask(address), "fresh");
+      await writeAll(established, text("2"));
+      await readExactly(established, 1);
+      await until("ended", () => forwarder.stats().connectionsOpen === 1);
+      assert.equal(
+        forwarder.stats().endpoints.get(endpointKey(old.address))
+          ?.connectionsOpen,
+        1,
+      );
+
+      await established.closeWrite();
+      await ending(established);
+      await until(
+        "forgotten",
+        () => !forwarder.stats().endpoints.has(endpointKey(old.address)),
+      );
+      assert.deepEqual([...forwarder.stats().endpoints.keys()], [
+        endpointKey(fresh.address),
+      ]);
+    },
+  },
+  {
+    name: "update() reaches a connection that is still looking for an endpoint",
+    missing: noBlackHole,
+    async run(engine) {
+      await using silent = await blackHole();
+      await using server = namedServer("good");
+      const { forwarder, address } = engine.listen([silent.address], {
+        dialTimeoutsMs: [300, 10_000],
+      });
+      const answer = ask(address);
+      await until("accepted", () => forwarder.stats().connectionsOpen === 1);
+      forwarder.update(policy([server.address]));
+      assert.equal(await answer, "good");
+    },
+  },
+  {
+    name: "an endpoint that closes at once is an end, not a failure",
+    async run(engine) {
+      await using server = tcpServer(() => Promise.resolve());
+      const { forwarder, address } = engine.listen([server.address]);
+      using connection = await dialServer(address);
+      assert.deepEqual(await readAll(connection), new Uint8Array());
+      await connection.closeWrite();
+      await until("ended", () => forwarder.stats().connectionsOpen === 0);
+      assert.equal(forwarder.stats().connectionsFailed, 0);
+    },
+  },
+];

@@ -1,0 +1,16 @@
+import { createPortableEngine } from "../../../proxy/engine/portable/engine.ts";
+import { systemClock } from "../../../watch/mod.ts";
+import { runEngineConformance } from "../../conformance/engine.ts";
+
+runEngineConformance({
+  name: "portable",
+  createEngine: (settings) =>
+    createPortableEngine({ clock: systemClock, ...settings }),
+  skip: [{
+    reason: "Deno.Conn.close() sends a FIN, never a reset",
+    tests: [
+      "when all refuse, the client's connection is reset",
+      "a reset by the endpoint is a reset for the client",
+    ],
+  }],
+});
