@@ -120,13 +120,13 @@ export class Following<T extends ClusterObject = Service>
   /** Moves the clock in steps of a second until `condition` holds. */
   async advanceUntil(
     condition: () => boolean,
-    mostMs: number,
+    { mostMs, stepMs = 1000 }: { mostMs: number; stepMs?: number },
   ): Promise<number> {
     const began = this.clock.now();
     while (!condition()) {
       const ms = this.clock.now() - began;
       if (ms >= mostMs) throw new Error(`${condition} not within ${mostMs} ms`);
-      await this.clock.advance(1000);
+      await this.clock.advance(stepMs);
       // The network is real: give an answer that is due time to arrive.
       await new Promise((resolve) => setTimeout(resolve, 5));
     }
