@@ -11,8 +11,8 @@ import {
   each,
   FieldError,
   type Fields,
-  fields,
   flag,
+  inside,
   isFields,
   oneOf,
   someText,
@@ -21,7 +21,6 @@ import {
   texts,
   unfit,
   whole,
-  within,
 } from "./field_reader.ts";
 import {
   type EndpointSlice,
@@ -60,14 +59,10 @@ const LAST_APPLIED = "kubectl.kubernetes.io/last-applied-configuration";
 export function decodeService(value: unknown): Service {
   return decode("Service", value, (from) => ({
     kind: "Service",
-    metadata: within("metadata", () => decodeMeta(fields(from, "metadata"))),
-    spec: within("spec", () => decodeServiceSpec(fields(from, "spec"))),
-    status: within("status", () => ({
-      loadBalancer: within(
-        "loadBalancer",
-        () =>
-          decodeLoadBalancer(fields(fields(from, "status"), "loadBalancer")),
-      ),
+    metadata: inside(from, "metadata", (metadata) => decodeMeta(metadata)),
+    spec: inside(from, "spec", decodeServiceSpec),
+    status: inside(from, "status", (status) => ({
+      loadBalancer: inside(status, "loadBalancer", decodeLoadBalancer),
     })),
   }));
 }
@@ -76,7 +71,7 @@ export function decodeService(value: unknown): Service {
 export function decodeEndpointSlice(value: unknown): EndpointSlice {
   return decode("EndpointSlice", value, (from) => ({
     kind: "EndpointSlice",
-    metadata: within("metadata", () => decodeMeta(fields(from, "metadata"))),
+    metadata: inside(from, "metadata", (metadata) => decodeMeta(metadata)),
     addressType: someText(from, "addressType"),
     ports: each(from, "ports", decodeSlicePort),
     endpoints: each(from, "endpoints", decodeEndpoint),
@@ -87,13 +82,14 @@ export function decodeEndpointSlice(value: unknown): EndpointSlice {
 export function decodeNode(value: unknown): Node {
   return decode("Node", value, (from) => ({
     kind: "Node",
-    metadata: within(
+    metadata: inside(
+      from,
       "metadata",
-      () => decodeMeta(fields(from, "metadata"), { clusterWide: true }),
+      (metadata) => decodeMeta(metadata, { clusterWide: true }),
     ),
-    spec: within("spec", () => decodeNodeSpec(fields(from, "spec"))),
-    status: within("status", () => ({
-      addresses: each(fields(from, "status"), "addresses", (address) => ({
+    spec: inside(from, "spec", decodeNodeSpec),
+    status: inside(from, "status", (status) => ({
+      addresses: each(status, "addresses", (address) => ({
         type: text(address, "type"),
         address: text(address, "address"),
       })),
@@ -143,13 +139,13 @@ export function decodeVersion(value: unknown): string {
 
 function decode<T>(kind: string, value: unknown, read: (from: Fields) => T): T {
   try {
-    if (!isFields(value)) throw unfit("", value, "an object");
+    if (!isFields(value)) throw unfit("it", value, "an object");
     return read(value);
   } catch (error) {
     if (!(error instanceof FieldError)) throw error;
     const key = decodeKey(value);
     throw new DecodeError(
-      `Cannot read ${kind} ${key ?? "without a name"}: ${error.message.trim()}`,
+      `Cannot read ${kind} ${key ?? "without a name"}: ${error.message}`,
       key,
     );
   }
@@ -177,10 +173,6 @@ function decodeServiceSpec(from: Fields): ServiceSpec {
   const listed = texts(from, "clusterIPs");
   // The API server keeps the two equal; a hand-written file gives either.
   const clusterIP = text(from, "clusterIP") || (listed[0] ?? "");
-  const clientIP = within(
-    "sessionAffinityConfig",
-    () => fields(fields(from, "sessionAffinityConfig"), "clientIP"),
-  );
   return {
     type: oneOf(from, "type", {
       words: ["ClusterIP", "NodePort", "LoadBalancer", "ExternalName"],
@@ -197,13 +189,10 @@ function decodeServiceSpec(from: Fields): ServiceSpec {
     sessionAffinity: text(from, "sessionAffinity") === "ClientIP"
       ? "ClientIP"
       : "None",
-    sessionAffinityTimeoutSeconds: within(
-      "sessionAffinityConfig.clientIP",
-      () =>
-        whole(clientIP, "timeoutSeconds", {
-          most: LONGEST_AFFINITY_SECONDS,
-          missing: DEFAULT_AFFINITY_SECONDS,
-        }),
+    sessionAffinityTimeoutSeconds: inside(
+      from,
+      "sessionAffinityConfig",
+      (config) => inside(config, "clientIP", decodeAffinitySeconds),
     ),
     internalTrafficPolicy: trafficPolicy(from, "internalTrafficPolicy"),
     externalTrafficPolicy: trafficPolicy(from, "externalTrafficPolicy"),
@@ -212,6 +201,13 @@ function decodeServiceSpec(from: Fields): ServiceSpec {
       missing: 0,
     }),
   };
+}
+
+function decodeAffinitySeconds(from: Fields): number {
+  return whole(from, "timeoutSeconds", {
+    most: LONGEST_AFFINITY_SECONDS,
+    missing: DEFAULT_AFFINITY_SECONDS,
+  });
 }
 
 function ipFamilies(from: Fields): readonly ("IPv4" | "IPv6")[] {
@@ -255,22 +251,16 @@ function decodeSlicePort(from: Fields): EndpointSlicePort {
 function decodeEndpoint(from: Fields): SliceEndpoint {
   return {
     addresses: texts(from, "addresses"),
-    conditions: within("conditions", () => {
-      const conditions = fields(from, "conditions");
-      return {
-        ready: flag(conditions, "ready", true),
-        serving: flag(conditions, "serving", true),
-        terminating: flag(conditions, "terminating", false),
-      };
-    }),
+    conditions: inside(from, "conditions", (conditions) => ({
+      ready: flag(conditions, "ready", true),
+      serving: flag(conditions, "serving", true),
+      terminating: flag(conditions, "terminating", false),
+    })),
     nodeName: text(from, "nodeName"),
-    hints: within("hints", () => {
-      const hints = fields(from, "hints");
-      return {
-        forZones: each(hints, "forZones", (zone) => text(zone, "name")),
-        forNodes: each(hints, "forNodes", (node) => text(node, "name")),
-      };
-    }),
+    hints: inside(from, "hints", (hints) => ({
+      forZones: each(hints, "forZones", (zone) => text(zone, "name")),
+      forNodes: each(hints, "forNodes", (node) => text(node, "name")),
+    })),
   };
 }
 

@@ -24,11 +24,21 @@ export function unfit(field: string, value: unknown, want: string): FieldError {
 }
 
 /** An object; missing and `null` read as an empty one, as the API means them. */
-export function fields(from: Fields, field: string): Fields {
+function fields(from: Fields, field: string): Fields {
   const value = from[field];
   if (value === undefined || value === null) return {};
   if (!isFields(value)) throw unfit(field, value, "an object");
   return value;
+}
+
+/** What `read` makes of an object; missing and `null` are an empty one. */
+export function inside<T>(
+  from: Fields,
+  field: string,
+  read: (inner: Fields) => T,
+): T {
+  const inner = fields(from, field);
+  return within(field, () => read(inner));
 }
 
 /** Text; missing and `null` read as `missing`. */
@@ -127,7 +137,7 @@ export function textRecord(
 }
 
 /** Puts `path` before the path of an error that `read` throws. */
-export function within<T>(path: string, read: () => T): T {
+function within<T>(path: string, read: () => T): T {
   try {
     return read();
   } catch (error) {
