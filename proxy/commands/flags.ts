@@ -5,6 +5,7 @@
  *
  * @module
  */
+import { canonicalCidr } from "../ip.ts";
 import { UserError } from "./errors.ts";
 
 export interface FlagSpec {
@@ -158,4 +159,22 @@ export function wholeNumber(
     );
   }
   return number;
+}
+
+/**
+ * CIDRs in canonical form, separated by commas; an empty text is none.
+ *
+ * @throws {UserError} naming the flag and what is not a CIDR
+ */
+export function cidrList(text: string, flag: string): string[] {
+  if (text.trim() === "") return [];
+  return text.split(",").map((part) => {
+    const cidr = canonicalCidr(part.trim());
+    if (cidr === undefined) {
+      throw new UserError(
+        `Invalid value "${part}" for --${flag}: want a CIDR such as 10.96.0.0/12`,
+      );
+    }
+    return cidr;
+  });
 }

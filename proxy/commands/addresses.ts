@@ -1,0 +1,96 @@
+/**
+ * `IP:PORT` as flags take it, and serving HTTP there.
+ *
+ * @module
+ */
+import type { ApiServer, Listening } from "../../watch/apiserver/mod.ts";
+import { canonicalIp, formatHostPort } from "../ip.ts";
+import { errorLine, UserError } from "./errors.ts";
+import { wholeNumber } from "./flags.ts";
+
+export interface BindAddress {
+  /** Without brackets. */
+  readonly ip: string;
+  readonly port: number;
+}
+
+/**
+ * Reads `IP:PORT`, `[IPv6]:PORT` or an IP alone, which then has the default
+ * port, as kube-proxy reads its bind addresses.
+ *
+ * @returns undefined for an empty text: the server is not wanted
+ * @throws {UserError} naming the flag
+ */
+export function bindAddress(
+  text: string,
+  { flag, defaultPort }: { flag: string; defaultPort: number },
+): BindAddress | undefined {
+  if (text === "") return undefined;
+  const whole = canonicalIp(text);
+  if (whole !== undefined) return { ip: whole, port: defaultPort };
+  const match = /^(?:\[([^\]]+)\]|([^:]+)):(\d+)$/.exec(text);
+  const ip = match === null
+    ? undefined
+    : canonicalIp(match[1] ?? match[2] ?? "");
+  if (match === null || ip === undefined) {
+    throw new UserError(
+      `Invalid value "${text}" for --${flag}: want IP:PORT, such as 127.0.0.1:${defaultPort}`,
+    );
+  }
+  return {
+    ip,
+    port: wholeNumber(match[3] ?? "", { flag, min: 0, max: 65535 }),
+  };
+}
+
+/**
+ * Serves an HTTP app; the server stops, connections included, with `shutdown`.
+ *
+ * @throws {UserError} if the address cannot be had
+ */
+export function serveHttp(
+  { address, flag, handler }: {
+    address: BindAddress;
+    flag: string;
+    handler: (request: Request) => Response | Promise<Response>;
+  },
+): Deno.HttpServer<Deno.NetAddr> {
+  try {
+    return Deno.serve({
+      hostname: address.ip,
+      port: address.port,
+      onListen: () => {},
+    }, handler);
+  } catch (error) {
+    throw cannotListen(error, { address, flag });
+  }
+}
+
+/**
+ * Opens the embedded API server on 127.0.0.1.
+ *
+ * @throws {UserError} if the port cannot be had
+ */
+export function listenApiserver(
+  server: ApiServer,
+  { port, flag }: { port: number; flag: string },
+): Listening {
+  try {
+    return server.listen({ port });
+  } catch (error) {
+    throw cannotListen(error, { address: { ip: "127.0.0.1", port }, flag });
+  }
+}
+
+function cannotListen(
+  error: unknown,
+  { address, flag }: { address: BindAddress; flag: string },
+): UserError {
+  const where = formatHostPort(address.ip, address.port);
+  const why = error instanceof Deno.errors.AddrInUse
+    ? "it is in use by another process"
+    : errorLine(error);
+  return new UserError(
+    `Cannot listen on ${where}: ${why}; choose another with --${flag}`,
+  );
+}

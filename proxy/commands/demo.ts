@@ -1,0 +1,124 @@
+/**
+ * `kube-portal demo`: a cluster in one process, on loopback addresses. The
+ * embedded API server, a Node, sample Services with their endpoints, and the
+ * proxy, each talking to the next as they would in a real cluster: over HTTP.
+ *
+ * @module
+ */
+import {
+  type ApiClient,
+  createApiClient,
+  createClusterSource,
+  loadApiConfig,
+  systemClock,
+} from "../../watch/mod.ts";
+import { createApiServer } from "../../watch/apiserver/mod.ts";
+import { createPortableEngine } from "../engine/portable/engine.ts";
+import { chooseSteering } from "../rules/mod.ts";
+import { healthApp } from "../status/server.ts";
+import { bindAddress, listenApiserver, serveHttp } from "./addresses.ts";
+import { exercise } from "./demo_check.ts";
+import {
+  createSamples,
+  DEMO_NODE,
+  DEMO_SERVICE_CIDR,
+  SAMPLE_SERVICES,
+  type SamplePod,
+  servePods,
+} from "./demo_samples.ts";
+import { serviceTable, tryThis } from "./demo_words.ts";
+import { DEMO_FLAGS } from "./flag_tables.ts";
+import { parseFlags, wholeNumber } from "./flags.ts";
+import { untilSignal } from "./signals.ts";
+import { type RunningProxy, startProxy } from "./start_proxy.ts";
+import { print, printError } from "./terminal.ts";
+import { setupLogging } from "./verbosity.ts";
+
+/** The demo's connections are its own: there is nobody to wait for. */
+const DRAIN_MS = 2_000;
+
+export async function demoCommand(args: readonly string[]): Promise<number> {
+  const flags = parseFlags(args, DEMO_FLAGS);
+  // State changes would bury the demo's own words: with -v they are shown.
+  await setupLogging(flags, { quiet: flags.v === "0" });
+  const apiserverPort = wholeNumber(flags["apiserver-port"], {
+    flag: "apiserver-port",
+    min: 0,
+    max: 65535,
+  });
+  const healthAddress = bindAddress(flags["healthz-bind-address"], {
+    flag: "healthz-bind-address",
+    defaultPort: 10256,
+  });
+
+  await using stack = new AsyncDisposableStack();
+  const apiserver = stack.use(
+    createApiServer({ serviceCIDRs: [DEMO_SERVICE_CIDR] }),
+  );
+  const { url } = stack.use(listenApiserver(apiserver, {
+    port: apiserverPort,
+    flag: "apiserver-port",
+  }));
+  const config = await loadApiConfig({ master: url, env: new Map() });
+  const client = stack.use(createApiClient(config));
+  const podsEnd = stack.adopt(new AbortController(), (end) => end.abort());
+  const pods = new Map(
+    SAMPLE_SERVICES.map((service): [string, readonly SamplePod[]] => [
+      service.name,
+      servePods(service, podsEnd.signal),
+    ]),
+  );
+  await createSamples(client, pods);
+  const proxy = stack.adopt(
+    startDemoProxy(client),
+    async (proxy) => void await proxy.stop(AbortSignal.timeout(DRAIN_MS)),
+  );
+  const health = healthAddress && stack.adopt(
+    serveHttp({
+      address: healthAddress,
+      flag: "healthz-bind-address",
+      handler: healthApp(proxy.health).fetch,
+    }),
+    (server) => server.shutdown(),
+  );
+  await proxy.ready;
+  print(serviceTable(proxy));
+  if (!flags.once) {
+    print(
+      tryThis({ proxy, apiserverUrl: url, health: health?.addr }),
+    );
+    await untilSignal();
+    return 0;
+  }
+
+  const problems = await exercise({ proxy, client, pods });
+  for (const problem of problems) printError(`WRONG: ${problem}\n`);
+  if (problems.length === 0) print("\nAll of it was right.\n");
+  return problems.length === 0 ? 0 : 1;
+}
+
+function startDemoProxy(client: ApiClient): RunningProxy {
+  return startProxy({
+    source: (signal) =>
+      createClusterSource(client, {
+        mode: "auto",
+        pollIntervalMs: 2_000,
+        nodeName: DEMO_NODE,
+        signal,
+      }),
+    nodeName: DEMO_NODE,
+    apiServers: new Set(["127.0.0.1"]),
+    engine: createPortableEngine({ clock: systemClock }),
+    clock: systemClock,
+    steering: async (known, signal) => {
+      // The demo changes nothing on the machine it runs on.
+      const choice = await chooseSteering("none", {
+        cidrs: [DEMO_SERVICE_CIDR],
+        serviceIps: known.serviceIps,
+        clusterFacts: known.facts,
+        signal,
+      });
+      return choice.steering;
+    },
+  });
+}

@@ -1,0 +1,131 @@
+/**
+ * The flags of every command. kube-proxy's keep their names and meaning.
+ *
+ * @module
+ */
+import type { FlagSpecs } from "./flags.ts";
+import { LOG_FLAGS } from "./verbosity.ts";
+
+const STEER_FLAG = {
+  type: "string",
+  choices: ["auto", "route", "none"],
+  default: "auto",
+  help: "How packets for Service addresses come to the proxy.",
+} as const;
+
+export const RUN_FLAGS = {
+  kubeconfig: {
+    type: "string",
+    value: "FILE",
+    help:
+      "Kubeconfig of the cluster; without it KUBECONFIG, the pod's service account, or ~/.kube/config.",
+  },
+  context: {
+    type: "string",
+    value: "NAME",
+    help: "Context of the kubeconfig, instead of its current one.",
+  },
+  master: {
+    type: "string",
+    value: "URL",
+    help: "Address of the API server, instead of the kubeconfig's.",
+  },
+  manifests: {
+    type: "string",
+    value: "DIR",
+    help:
+      "Read Services and EndpointSlices from YAML files, and follow them: no API server.",
+  },
+  "hostname-override": {
+    type: "string",
+    value: "NAME",
+    help: "Name of this Node, instead of the host name.",
+  },
+  steer: STEER_FLAG,
+  "service-cidr": {
+    type: "string",
+    value: "CIDR[,CIDR]",
+    help:
+      "Service addresses, for --steer route; without it the cluster's ServiceCIDRs.",
+  },
+  watch: {
+    type: "string",
+    choices: ["auto", "watch", "poll"],
+    default: "auto",
+    help:
+      "How changes are followed; poll where a proxy or server breaks watches.",
+  },
+  "poll-interval": {
+    type: "string",
+    value: "DURATION",
+    default: "2s",
+    help: "Time between two lists when polling.",
+  },
+  "healthz-bind-address": {
+    type: "string",
+    value: "IP:PORT",
+    default: "0.0.0.0:10256",
+    help: "Where /healthz and /livez answer; empty: nowhere.",
+  },
+  "drain-timeout": {
+    type: "string",
+    value: "DURATION",
+    default: "20s",
+    help: "How long open connections may take to end at SIGTERM.",
+  },
+  cleanup: {
+    type: "boolean",
+    help: "Remove every route that was installed, and exit.",
+  },
+  "cleanup-on-exit": {
+    type: "boolean",
+    help:
+      "Remove routes at the end, instead of leaving them for the next start.",
+  },
+  version: { type: "boolean", help: "Print the version and exit." },
+  ...LOG_FLAGS,
+} as const satisfies FlagSpecs;
+
+export const DEMO_FLAGS = {
+  once: {
+    type: "boolean",
+    help:
+      "Send requests to every Service, print who answered, and exit 0 if all was right.",
+  },
+  "apiserver-port": {
+    type: "string",
+    value: "PORT",
+    default: "8001",
+    help: "Port of the embedded API server on 127.0.0.1.",
+  },
+  "healthz-bind-address": {
+    type: "string",
+    value: "IP:PORT",
+    default: "127.0.0.1:10256",
+    help: "Where /healthz and /livez answer; empty: nowhere.",
+  },
+  ...LOG_FLAGS,
+} as const satisfies FlagSpecs;
+
+export const APISERVER_FLAGS = {
+  port: {
+    type: "string",
+    value: "PORT",
+    default: "8001",
+    help: "Port on 127.0.0.1.",
+  },
+  "service-cidr": {
+    type: "string",
+    value: "CIDR[,CIDR]",
+    default: "10.96.0.0/16",
+    help: "Where ClusterIPs are allocated; one for each IP family.",
+  },
+  manifests: {
+    type: "string",
+    value: "DIR",
+    help: "YAML files to begin with.",
+  },
+  ...LOG_FLAGS,
+} as const satisfies FlagSpecs;
+
+export const CLEANUP_FLAGS = { ...LOG_FLAGS } as const satisfies FlagSpecs;

@@ -1,0 +1,84 @@
+/**
+ * What `--help` prints: the commands, then the flags of one of them.
+ *
+ * @module
+ */
+import {
+  APISERVER_FLAGS,
+  CLEANUP_FLAGS,
+  DEMO_FLAGS,
+  RUN_FLAGS,
+} from "./flag_tables.ts";
+import { flagsHelp, type FlagSpecs } from "./flags.ts";
+import { UserError } from "./errors.ts";
+
+interface CommandHelp {
+  readonly usage: string;
+  readonly summary: string;
+  readonly flags: FlagSpecs;
+}
+
+const COMMANDS: Readonly<Record<string, CommandHelp>> = {
+  run: {
+    usage: "kube-portal [run] [flags]",
+    summary:
+      "The proxy: follows an API server and forwards every ClusterIP to its endpoints",
+    flags: RUN_FLAGS,
+  },
+  demo: {
+    usage: "kube-portal demo [flags]",
+    summary:
+      "A cluster in one process on loopback addresses: API server, Services, endpoints, proxy",
+    flags: DEMO_FLAGS,
+  },
+  apiserver: {
+    usage: "kube-portal apiserver [flags]",
+    summary: "An API server for development, for kubectl and the proxy",
+    flags: APISERVER_FLAGS,
+  },
+  cleanup: {
+    usage: "kube-portal cleanup [flags]",
+    summary: "Removes every route the proxy could have installed",
+    flags: CLEANUP_FLAGS,
+  },
+  version: {
+    usage: "kube-portal version",
+    summary: "Prints the version",
+    flags: {},
+  },
+};
+
+/**
+ * @param command one command's help; all of them in short without it
+ * @throws {UserError} for a command there is not
+ */
+export function helpText(command?: string): string {
+  if (command === undefined) return overview();
+  const help = COMMANDS[command];
+  if (help === undefined) {
+    throw new UserError(
+      `Unknown command "${command}"; see kube-portal --help`,
+    );
+  }
+  const flags = Object.keys(help.flags).length === 0
+    ? ""
+    : `\nFlags:\n${flagsHelp(help.flags)}`;
+  return `${help.summary}.\n\nUsage:\n  ${help.usage}\n${flags}`;
+}
+
+function overview(): string {
+  const commands = Object.entries(COMMANDS).map(([name, { summary }]) =>
+    `  ${name.padEnd(11)}${summary}\n`
+  );
+  return `kube-portal is a userspace kube-proxy: Services reach their endpoints without a
+kernel module, netfilter or conntrack.
+
+Usage:
+  kube-portal [command] [flags]
+
+Commands:
+${commands.join("")}
+With flags only it runs the proxy. Start with "kube-portal demo"; every command
+explains its flags: "kube-portal run --help".
+`;
+}

@@ -1,0 +1,183 @@
+/**
+ * `kube-portal [run]`: the proxy. Reads flags, chooses where objects come from
+ * and how packets are steered, starts the flow, and ends it in order.
+ *
+ * @module
+ */
+import { getLogger } from "@std/log";
+import {
+  type ApiClient,
+  type ApiConfig,
+  type ClusterSource,
+  createApiClient,
+  createClusterSource,
+  createManifestSource,
+  explainUnreachable,
+  loadApiConfig,
+  systemClock,
+  type WatchMode,
+} from "../../watch/mod.ts";
+import { createPortableEngine } from "../engine/portable/engine.ts";
+import { canonicalIp } from "../ip.ts";
+import { chooseSteering, type SteeringRequest } from "../rules/mod.ts";
+import { healthApp } from "../status/server.ts";
+import type { Steering } from "../steering.ts";
+import { bindAddress, serveHttp } from "./addresses.ts";
+import { cleanupCommand } from "./cleanup.ts";
+import { UserError } from "./errors.ts";
+import { RUN_FLAGS } from "./flag_tables.ts";
+import { cidrList, durationMs, type FlagValues, parseFlags } from "./flags.ts";
+import { serviceCidrsOf } from "./service_cidrs.ts";
+import { untilSignal } from "./signals.ts";
+import { type KnownCluster, startProxy } from "./start_proxy.ts";
+import { setupLogging } from "./verbosity.ts";
+import { VERSION, versionCommand } from "./version.ts";
+
+const logger = getLogger("main");
+
+type RunFlags = FlagValues<typeof RUN_FLAGS>;
+
+export async function runCommand(args: readonly string[]): Promise<number> {
+  const flags = parseFlags(args, RUN_FLAGS);
+  if (flags.version) return versionCommand();
+  await setupLogging(flags);
+  if (flags.cleanup) return await cleanupCommand([]);
+
+  // Everything that can be wrong with a flag is found before anything starts.
+  const health = bindAddress(flags["healthz-bind-address"], {
+    flag: "healthz-bind-address",
+    defaultPort: 10256,
+  });
+  const drainMs = durationMs(flags["drain-timeout"], "drain-timeout");
+  const cidrs = cidrList(flags["service-cidr"] ?? "", "service-cidr");
+  const nodeName = (flags["hostname-override"] ?? Deno.hostname()).trim()
+    .toLowerCase();
+  const { source, client } = await openSource(flags, { nodeName, cidrs });
+
+  logger.info(`kube-portal v${VERSION}: userspace proxy mode`, {
+    node: nodeName,
+    source: client?.server ?? flags.manifests,
+  });
+  const proxy = startProxy({
+    source,
+    nodeName,
+    nodeNotNeeded: client === undefined,
+    apiServers: addressOf(client),
+    engine: createPortableEngine({ clock: systemClock }),
+    clock: systemClock,
+    steering: (known, signal) =>
+      steer(flags.steer as SteeringRequest, { cidrs, client, known, signal }),
+  });
+  const server = health && serveHttp({
+    address: health,
+    flag: "healthz-bind-address",
+    handler: healthApp(proxy.health).fetch,
+  });
+
+  proxy.ready.then(
+    () => logger.info("Ready", { services: proxy.state.size }),
+    () => {},
+  );
+  const asked = await Promise.race([
+    untilSignal(),
+    // Ends only by its rejection: steering that cannot work ends the program.
+    proxy.ready.then(() => new Promise<never>(() => {})),
+  ]);
+  logger.info(`Stopping at ${asked}; open connections may end`, { drainMs });
+  const steering = await proxy.stop(AbortSignal.timeout(drainMs));
+  await server?.shutdown();
+  if (flags["cleanup-on-exit"]) {
+    await steering?.cleanup(AbortSignal.timeout(CLEANUP_TIMEOUT_MS));
+  }
+  client?.[Symbol.dispose]();
+  logger.info("Stopped");
+  return 0;
+}
+
+const CLEANUP_TIMEOUT_MS = 10_000;
+
+/** @throws {UserError | ConfigError} for what the user can mend */
+async function openSource(
+  flags: RunFlags,
+  { nodeName, cidrs }: { nodeName: string; cidrs: readonly string[] },
+): Promise<
+  { source: (signal: AbortSignal) => ClusterSource; client?: ApiClient }
+> {
+  const { manifests, kubeconfig, context, master } = flags;
+  if (manifests !== undefined) {
+    if (kubeconfig !== undefined || master !== undefined) {
+      throw new UserError(
+        "Cannot use --manifests together with --kubeconfig or --master: choose one source",
+      );
+    }
+    return {
+      source: (signal) => createManifestSource(manifests, { nodeName, signal }),
+    };
+  }
+  const pollIntervalMs = durationMs(flags["poll-interval"], "poll-interval");
+  const config = await loadApiConfig({
+    kubeconfig,
+    context,
+    master,
+    env: Deno.env,
+  });
+  const client = createApiClient(config);
+  warnIfOwnTask(client, { config, cidrs });
+  const mode = flags.watch as WatchMode;
+  return {
+    source: (signal) =>
+      createClusterSource(client, { mode, pollIntervalMs, nodeName, signal }),
+    client,
+  };
+}
+
+/**
+ * Says so, once, where the API server's address is a ClusterIP that nobody
+ * serves yet: then waiting would never end.
+ */
+async function warnIfOwnTask(
+  client: ApiClient,
+  { config, cidrs }: { config: ApiConfig; cidrs: readonly string[] },
+): Promise<void> {
+  if (config.serviceHost === undefined) return;
+  try {
+    const response = await client.request("/version");
+    await response.body?.cancel();
+  } catch (error) {
+    const why = explainUnreachable(config, cidrs, error);
+    if (why !== undefined) logger.error(why);
+  }
+}
+
+async function steer(
+  request: SteeringRequest,
+  { cidrs, client, known, signal }: {
+    cidrs: readonly string[];
+    client: ApiClient | undefined;
+    known: KnownCluster;
+    signal: AbortSignal;
+  },
+): Promise<Steering> {
+  const found = cidrs.length > 0 || client === undefined || request === "none"
+    ? cidrs
+    : await serviceCidrsOf(client, signal);
+  const choice = await chooseSteering(request, {
+    cidrs: found,
+    serviceIps: known.serviceIps,
+    clusterFacts: known.facts,
+    signal,
+  });
+  logger.info(`Steering by ${choice.steering.name}: ${choice.why}`, {
+    ...Object.fromEntries(
+      choice.rejected.map(({ name, why }) => [`not_${name}`, why]),
+    ),
+  });
+  return choice.steering;
+}
+
+function addressOf(client: ApiClient | undefined): Set<string> {
+  const host = client &&
+    new URL(client.server).hostname.replace(/^\[|\]$/g, "");
+  const ip = host && canonicalIp(host);
+  return new Set(ip ? [ip] : []);
+}

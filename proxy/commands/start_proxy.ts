@@ -1,0 +1,184 @@
+/**
+ * The flow, wired: a source of cluster objects → informers → state tracker →
+ * proxier → listeners. `run` and `demo` both start the proxy here; this is the
+ * file to read to see how the stages meet.
+ *
+ * @module
+ */
+import {
+  type Clock,
+  type ClusterSource,
+  Informer,
+  type SourceState,
+} from "../../watch/mod.ts";
+import type { DesiredState } from "../desired_state.ts";
+import type { Engine } from "../engine/engine.ts";
+import type { PortProxy } from "../port_proxy.ts";
+import { Proxier } from "../proxier.ts";
+import type { ClusterFacts } from "../rules/mod.ts";
+import { StateTracker } from "../state_tracker.ts";
+import type { HealthInput } from "../status/health.ts";
+import type { Steering } from "../steering.ts";
+import { SyncRunner } from "../sync_runner.ts";
+
+/** Upstream's sync period: failed listeners and removed routes wait no longer. */
+const SYNC_PERIOD_MS = 30_000;
+
+/** What is known of the cluster when steering is chosen, and ever after. */
+export interface KnownCluster {
+  readonly serviceIps: readonly string[];
+  facts(): ClusterFacts;
+}
+
+export interface StartProxyOptions {
+  /** Where objects come from; its streams end with the signal. */
+  source(signal: AbortSignal): ClusterSource;
+  readonly nodeName: string;
+  /** There is no API server with Nodes: health does not wait for ours. */
+  readonly nodeNotNeeded?: boolean;
+  /** Where the API server is, as far as it is known by address. */
+  readonly apiServers: ReadonlySet<string>;
+  readonly engine: Engine;
+  readonly clock: Clock;
+  /**
+   * Chooses and starts the steering strategy. Called once, before the first
+   * sync: what has to stay reachable is known only then.
+   */
+  steering(known: KnownCluster, signal: AbortSignal): Promise<Steering>;
+}
+
+export interface RunningProxy {
+  /**
+   * Resolves when the first complete lists have been made so.
+   *
+   * @throws what keeps it from ever being: steering that cannot work, a folder
+   *   of manifests that is not there
+   */
+  readonly ready: Promise<void>;
+  /** As of the last sync. */
+  readonly state: DesiredState;
+  ports(): Iterable<PortProxy>;
+  health(): HealthInput;
+  /** What each watch is doing. */
+  sources(): Readonly<Record<string, SourceState>>;
+  /**
+   * Stops following the cluster and accepting connections, then waits until
+   * those that are open have ended or `signal` is aborted, which cuts them.
+   *
+   * @returns the strategy in use, which stays in place; none before the first sync
+   */
+  stop(signal: AbortSignal): Promise<Steering | undefined>;
+}
+
+export function startProxy(options: StartProxyOptions): RunningProxy {
+  const { nodeName, clock, engine } = options;
+  const stopping = new AbortController();
+  const { signal } = stopping;
+  const source = options.source(signal);
+  const ready = Promise.withResolvers<void>();
+
+  const services = new Informer(source.services);
+  const slices = new Informer(source.endpointSlices);
+  const nodes = new Informer(source.node);
+  const tracker = new StateTracker(nodeName);
+  let steering: Steering | undefined;
+  let proxier: Proxier | undefined;
+
+  const facts = () => ({
+    apiServers: options.apiServers,
+    podCidrs: nodes.store.get(nodeName)?.spec.podCIDRs ?? [],
+    endpoints: endpointIps(tracker.state),
+  });
+
+  const begin = async () => {
+    const serviceIps = clusterIps(tracker.state);
+    steering = await options.steering({ serviceIps, facts }, signal);
+    return new Proxier({ engine, steering });
+  };
+
+  let repairedAt = clock.now();
+  const runner = new SyncRunner({
+    clock,
+    periodMs: SYNC_PERIOD_MS,
+    async sync() {
+      if (!isSynced()) return "done";
+      const changes = tracker.takeChanges();
+      try {
+        proxier ??= await begin();
+      } catch (error) {
+        // The strategy that was asked for cannot work: not for us to replace.
+        ready.reject(error);
+        throw error;
+      }
+      if (clock.now() - repairedAt >= SYNC_PERIOD_MS) {
+        repairedAt = clock.now();
+        await proxier.repair(signal);
+      }
+      const result = await proxier.sync(changes, signal);
+      ready.resolve();
+      return result;
+    },
+  });
+
+  // Nothing is programmed before both lists are complete: a proxy that starts
+  // must not act on half of what there is (fact 2.36). The Node is not waited
+  // for.
+  const isSynced = () => services.hasSynced && slices.hasSynced;
+  const requestSync = () => {
+    if (isSynced()) runner.request();
+  };
+
+  const running = Promise.all([
+    services.run((changes) => {
+      tracker.applyServices(changes);
+      requestSync();
+    }),
+    slices.run((changes) => {
+      tracker.applyEndpointSlices(changes);
+      requestSync();
+    }),
+    nodes.run((changes) => {
+      tracker.applyNode(changes);
+      requestSync();
+    }),
+    runner.run(signal),
+  ]).catch(ready.reject);
+
+  return {
+    ready: ready.promise,
+    state: tracker.state,
+    ports: () => proxier?.ports ?? [],
+    health: () => ({
+      now: clock.now(),
+      syncs: { IPv4: runner.times, IPv6: runner.times },
+      node: options.nodeNotNeeded ? "not-needed" : nodes.store.get(nodeName),
+    }),
+    sources: () => ({
+      services: services.state,
+      endpointSlices: slices.state,
+      node: nodes.state,
+    }),
+    async stop(cut) {
+      stopping.abort();
+      await running;
+      await proxier?.close(cut);
+      return steering;
+    },
+  };
+}
+
+function clusterIps(state: DesiredState): string[] {
+  return [...state.values()].flatMap(({ ports }) =>
+    ports.map(({ servicePort }) => servicePort.clusterIP)
+  );
+}
+
+function endpointIps(state: DesiredState): Set<string> {
+  const ips = new Set<string>();
+  for (const { ports } of state.values()) {
+    for (const { endpoints } of ports) {
+      for (const { ip } of endpoints) ips.add(ip);
+    }
+  }
+  return ips;
+}

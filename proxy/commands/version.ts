@@ -1,0 +1,17 @@
+/**
+ * `kube-portal version`, and the one place that knows the version.
+ *
+ * @module
+ */
+import manifest from "../../deno.json" with { type: "json" };
+import { print } from "./terminal.ts";
+
+export const VERSION: string = manifest.version;
+
+/** As kube-proxy's `--version` writes it: the name, a space, the version. */
+export function versionCommand(): number {
+  print(
+    `kube-portal v${VERSION} (deno ${Deno.version.deno}, ${Deno.build.os}/${Deno.build.arch})\n`,
+  );
+  return 0;
+}
