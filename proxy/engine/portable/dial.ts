@@ -32,8 +32,9 @@ export type DialResult =
 
 /**
  * Dials once. Leaves no socket behind, however it ends: Deno closes the one of
- * an aborted `connect` (tried with 2.9.6), and a connection that was made at
- * the moment of the abort is closed here.
+ * an aborted `connect` (tried with 2.9.6), and a connection that was made just
+ * before the abort is closed here, or used if it was only the time that ran
+ * out.
  */
 export async function dial(
   endpoint: EndpointAddress,
@@ -42,6 +43,10 @@ export async function dial(
   const { signal } = options;
   if (signal.aborted) return { type: "aborted" };
   const attempt = new AbortController();
+  // Deno 2.9.6 asks this once more when it has connected, and by throwing loses
+  // the connection, whose descriptor then stays open for ever: seen when a
+  // busy machine connects and runs out of time in the same turn.
+  attempt.signal.throwIfAborted = () => {};
   const abort = () => attempt.abort();
   signal.addEventListener("abort", abort, { once: true });
   // A plain timer: a Clock's delay would cost every connection an AbortSignal
