@@ -25,18 +25,13 @@ export interface PortableEngineOptions {
  * sockets belong to its forwarders.
  *
  * What it cannot do: end a connection by a reset (`Deno.Conn.close` sends a
- * FIN first; see ../README.md), and UDP, for which `forwarder` throws.
+ * FIN first; see ../README.md), and UDP, for which `listen` throws.
  */
 export function createPortableEngine(options: PortableEngineOptions): Engine {
   const buffers = new BufferPool();
   return {
     name: "portable",
     forwarder(policy) {
-      if (policy.protocol !== "TCP") {
-        throw new TypeError(
-          `Cannot forward "${policy.name}": protocol is "${policy.protocol}", want "TCP"`,
-        );
-      }
       return new PortableForwarder(policy, {
         clock: options.clock,
         buffers,
