@@ -223,7 +223,7 @@ class EmbeddedServer implements ApiServer {
       close: async () => {
         this.#listening.delete(listening);
         // An open watch would keep the server from finishing.
-        watches.break();
+        watches.end();
         await server.shutdown();
       },
       [Symbol.asyncDispose]: () => listening.close(),
@@ -301,7 +301,7 @@ class EmbeddedServer implements ApiServer {
 
   async [Symbol.asyncDispose](): Promise<void> {
     for (const listening of [...this.#listening]) await listening.close();
-    this.#watches.break();
+    this.#watches.end();
   }
 
   #definition(resource: string): ResourceDefinition {
