@@ -62,7 +62,7 @@ export function serveHttp(
       onListen: () => {},
     }, handler);
   } catch (error) {
-    throw cannotListen(error, { address, flag });
+    throw cannotListen(error, { address, advice: chooseAnother(flag) });
   }
 }
 
@@ -78,19 +78,25 @@ export function listenApiserver(
   try {
     return server.listen({ port });
   } catch (error) {
-    throw cannotListen(error, { address: { ip: "127.0.0.1", port }, flag });
+    throw cannotListen(error, {
+      address: { ip: "127.0.0.1", port },
+      advice: chooseAnother(flag),
+    });
   }
 }
 
-function cannotListen(
+function chooseAnother(flag: string): string {
+  return `choose another with --${flag}`;
+}
+
+/** Which address, why not, and what helps: one line. */
+export function cannotListen(
   error: unknown,
-  { address, flag }: { address: BindAddress; flag: string },
+  { address, advice }: { address: BindAddress; advice: string },
 ): UserError {
   const where = formatHostPort(address.ip, address.port);
   const why = error instanceof Deno.errors.AddrInUse
     ? "it is in use by another process"
     : errorLine(error);
-  return new UserError(
-    `Cannot listen on ${where}: ${why}; choose another with --${flag}`,
-  );
+  return new UserError(`Cannot listen on ${where}: ${why}; ${advice}`);
 }

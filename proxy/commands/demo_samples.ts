@@ -6,6 +6,7 @@
  * @module
  */
 import type { ApiClient } from "../../watch/mod.ts";
+import { cannotListen } from "./addresses.ts";
 
 /** A pod of the demo: one HTTP server for each of its named ports. */
 export interface SamplePod {
@@ -81,20 +82,34 @@ function servePort(
   { name, ip, port }: { name: string; ip: string; port: number },
   signal: AbortSignal,
 ): number {
-  const server: Deno.HttpServer<Deno.NetAddr> = Deno.serve({
-    hostname: ip,
-    port,
-    signal,
-    onListen: () => {},
-  }, (_request, { remoteAddr }) => {
-    const { hostname, port } = remoteAddr as Deno.NetAddr;
+  const answer = (_request: Request, { remoteAddr }: Deno.ServeHandlerInfo) => {
+    const { hostname, port: from } = remoteAddr as Deno.NetAddr;
     return new Response(
-      `${name}:${server.addr.port} on ${ip}, asked by ${hostname}:${port}\n`,
+      `${name}:${server.addr.port} on ${ip}, asked by ${hostname}:${from}\n`,
       // A kept connection would stay with its endpoint, and hide the rotation.
       { headers: { "Connection": "close" } },
     );
-  });
+  };
+  const server = servePodAddress({ ip, port, signal }, answer);
   return server.addr.port;
+}
+
+/** @throws {UserError} if somebody has the address, mostly another demo */
+function servePodAddress(
+  { ip, port, signal }: { ip: string; port: number; signal: AbortSignal },
+  answer: Deno.ServeHandler<Deno.NetAddr>,
+): Deno.HttpServer<Deno.NetAddr> {
+  try {
+    return Deno.serve(
+      { hostname: ip, port, signal, onListen: () => {} },
+      answer,
+    );
+  } catch (error) {
+    throw cannotListen(error, {
+      address: { ip, port },
+      advice: "is another demo running?",
+    });
+  }
 }
 
 function nodeObject(): Record<string, unknown> {

@@ -10,6 +10,12 @@ const READY_TIMEOUT_MS = 20_000;
 /** What a program gets to end by itself before it is killed. */
 const STOP_TIMEOUT_MS = 5_000;
 
+export interface ChildOptions {
+  readonly env?: Record<string, string>;
+  /** It gets `env` and nothing of this process's environment. */
+  readonly clearEnv?: boolean;
+}
+
 export class Child implements AsyncDisposable {
   readonly #process: Deno.ChildProcess;
   readonly #command: readonly string[];
@@ -20,13 +26,14 @@ export class Child implements AsyncDisposable {
 
   constructor(
     command: readonly [string, ...string[]],
-    options: { env?: Record<string, string> } = {},
+    options: ChildOptions = {},
   ) {
     const [program, ...args] = command;
     this.#command = command;
     this.#process = new Deno.Command(program, {
       args,
       env: options.env ?? {},
+      clearEnv: options.clearEnv ?? false,
       // Closing it tells a program that reads it (`cat`) to end, and so does
       // the death of this process.
       stdin: "piped",
@@ -53,6 +60,11 @@ export class Child implements AsyncDisposable {
 
   get status(): Promise<Deno.CommandStatus> {
     return this.#process.status;
+  }
+
+  /** Resolves when it has ended and `output` is all that it ever wrote. */
+  get ended(): Promise<unknown> {
+    return this.#readers;
   }
 
   /**

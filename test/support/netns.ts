@@ -14,7 +14,7 @@
  * @module
  */
 import { type CommandRunner, systemRunner } from "../../proxy/rules/command.ts";
-import { Child } from "./child.ts";
+import { Child, type ChildOptions } from "./child.ts";
 import { findProgram, type Need } from "./needs.ts";
 
 export interface NetworkOptions {
@@ -72,7 +72,7 @@ export class Namespace {
    */
   start(
     command: readonly [string, ...string[]],
-    options: { env?: Record<string, string> } = {},
+    options: ChildOptions = {},
   ): Child {
     // Innermost, since a change of credentials clears it.
     const die = ["setpriv", "--pdeathsig", "KILL"];
@@ -83,7 +83,7 @@ export class Namespace {
   startDeno(
     script: string,
     args: readonly string[] = [],
-    options: { env?: Record<string, string> } = {},
+    options: ChildOptions = {},
   ): Child {
     return this.start([...denoRun(script), ...args], options);
   }
