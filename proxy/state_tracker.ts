@@ -94,6 +94,11 @@ export class StateTracker {
     }
   }
 
+  /** How many Service names it holds an object for. */
+  get size(): number {
+    return this.#joined.size;
+  }
+
   get hasChanges(): boolean {
     return this.#dirty.size > 0;
   }

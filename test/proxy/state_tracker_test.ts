@@ -215,6 +215,19 @@ Deno.test("[2.40, 12.7] StateTracker takes slices before their Service and keeps
   assert.deepEqual(ips(tracker), ["10.1.0.1"]);
 });
 
+Deno.test("[1.52, 2.10] StateTracker holds nothing after everything is gone", () => {
+  for (const serviceGoesFirst of [true, false]) {
+    const tracker = settled();
+    const goneService = () => tracker.applyServices([deleted(web)]);
+    if (serviceGoesFirst) goneService();
+    tracker.applyEndpointSlices([deleted(webSlice)]);
+    if (!serviceGoesFirst) goneService();
+    tracker.applyServices([deleted(service("default/never-known"))]);
+    tracker.takeChanges();
+    assert.deepEqual([tracker.size, tracker.state.size], [0, 0]);
+  }
+});
+
 Deno.test("[2.43, 12.6] StateTracker computes only the Services that changed", () => {
   const tracker = settled();
   const other = service("default/b");

@@ -462,23 +462,19 @@ for (const { name, cluster, local, all, hasAny, ...given } of rows) {
   });
 }
 
-Deno.test("[5.7] categorizeEndpoints() takes an empty hint for no hint", () => {
+Deno.test("[5.7, 5.11] categorizeEndpoints() does not take an empty hint for a node or zone without a name", () => {
   const { servicePort, endpoints } = stateOf({
     name: "",
     service: PLAIN,
     endpoints: "0R 1R",
   });
-  const node = { name: "", zone: "" };
-  const hinted = endpoints.map((endpoint) => ({
-    ...endpoint,
-    zoneHints: [""],
-    nodeHints: [""],
-  }));
-  const [first] = hinted;
-  assert.ok(first);
-  const { cluster } = categorizeEndpoints(
-    [first, ...endpoints.slice(1)],
-    { servicePort, node },
-  );
-  assert.equal(cluster.length, 2);
+  for (const kind of ["zoneHints", "nodeHints"]) {
+    const hinted = endpoints.map((endpoint, i) => ({
+      ...endpoint,
+      [kind]: [i === 0 ? "" : "x"],
+    }));
+    const node = { name: "", zone: "" };
+    const { cluster } = categorizeEndpoints(hinted, { servicePort, node });
+    assert.equal(cluster.length, 2, kind);
+  }
 });
