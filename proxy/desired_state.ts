@@ -57,16 +57,11 @@ export function serviceState(
   };
 }
 
-/**
- * The Service that a slice belongs to, told by a label (facts 2.2, 2.3); none
- * for the slices of headless Services, which nobody proxies. Those are kept out
- * by the selector of the watch too (2.5), but YAML files have passed none.
- */
+/** The Service that a slice belongs to, told by a label (facts 2.2, 2.3). */
 export function serviceKeyOf({ metadata }: EndpointSlice): string | undefined {
   const { name, namespace, labels } = metadata;
   const service = labels["kubernetes.io/service-name"] ?? "";
-  return service === "" || name === "" || namespace === "" ||
-      "service.kubernetes.io/headless" in labels
+  return service === "" || name === "" || namespace === ""
     ? undefined
     : `${namespace}/${service}`;
 }

@@ -46,8 +46,7 @@ export interface ServicePort extends ServicePortName {
 
 /**
  * The ServicePorts of a Service, one for each port and family; none for a
- * Service that is not ours to serve (headless, ExternalName, labelled for
- * another proxy: facts 1.1–1.5).
+ * Service that no proxy serves (headless, ExternalName: facts 1.1–1.3).
  */
 export function servicePortsOf(service: Service): ServicePort[] {
   if (isNotProxied(service)) return [];
@@ -60,17 +59,11 @@ export function servicePortsOf(service: Service): ServicePort[] {
   });
 }
 
-/**
- * The label and `None` are also in the selectors of the list and watch (facts
- * 1.4, 1.5); objects from YAML files have passed no selector.
- */
-function isNotProxied({ metadata, spec }: Service): boolean {
+/** `watch/` leaves most of these out already (facts 1.4, 1.5). */
+function isNotProxied({ spec }: Service): boolean {
   return spec.type === "ExternalName" || spec.clusterIP === "" ||
-    spec.clusterIP === "None" || OTHER_PROXY_LABEL in metadata.labels;
+    spec.clusterIP === "None";
 }
-
-/** With any value, even empty: another proxy serves this Service. */
-const OTHER_PROXY_LABEL = "service.kubernetes.io/service-proxy-name";
 
 /**
  * The cluster IP of one family (facts 1.15–1.17). A Service without

@@ -66,6 +66,8 @@ const events: fc.Arbitrary<Event> = fc.oneof(
   { weight: 4, arbitrary: fc.constant<Event>({ type: "sync" }) },
 );
 
+const histories = fc.array(events, { maxLength: 40, size: "max" });
+
 /** What the API server holds, and how it tells of changes. */
 class Objects<T extends ClusterObject> {
   readonly byKey = new Map<string, T>();
@@ -133,7 +135,7 @@ function sorted<V>(map: ReadonlyMap<string, V>): [string, V][] {
 
 Deno.test("[0.4, 1.52, 2.40] StateTracker ends with the state of the objects that are left, whatever happened", () => {
   fc.assert(
-    fc.property(fc.array(events, { maxLength: 40 }), (history) => {
+    fc.property(histories, (history) => {
       const [cluster, tracker] = [new Cluster(), new StateTracker(OWN_NODE)];
       for (const event of history) cluster.happen(event, tracker);
       tracker.takeChanges();
@@ -146,7 +148,7 @@ Deno.test("[0.4, 1.52, 2.40] StateTracker ends with the state of the objects tha
 
 Deno.test("[1.48, 1.51, 2.43] StateTracker tells every change and nothing else", () => {
   fc.assert(
-    fc.property(fc.array(events, { maxLength: 40 }), (history) => {
+    fc.property(histories, (history) => {
       const [cluster, tracker] = [new Cluster(), new StateTracker(OWN_NODE)];
       const told = new Map<string, unknown>();
       for (const event of [...history, { type: "sync" } as const]) {
@@ -167,16 +169,18 @@ Deno.test("[1.48, 1.51, 2.43] StateTracker tells every change and nothing else",
   );
 });
 
+const byName = {
+  selector: ({ metadata }: ClusterObject) => objectKey(metadata),
+  size: "max",
+} as const;
+
 /** The objects of a cluster in which a Service often has several slices. */
 const clusters = fc.record({
-  services: fc.array(serviceKeys.chain(services), { maxLength: 4 })
-    .map((
-      list,
-    ) => [...new Map(list.map((s) => [objectKey(s.metadata), s])).values()]),
-  slices: fc.array(sliceKeys.chain(slices), { maxLength: 6 })
-    .map((
-      list,
-    ) => [...new Map(list.map((s) => [objectKey(s.metadata), s])).values()]),
+  services: fc.uniqueArray(serviceKeys.chain(services), {
+    maxLength: 4,
+    ...byName,
+  }),
+  slices: fc.uniqueArray(sliceKeys.chain(slices), { maxLength: 6, ...byName }),
   zone: fc.constantFrom("", "a", "b"),
 });
 

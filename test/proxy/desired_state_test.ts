@@ -78,6 +78,21 @@ Deno.test("[0.4, 2.40, 12.7] buildDesiredState() joins slices to Services by nam
   ]);
 });
 
+Deno.test("[12.55] buildDesiredState() lets two Services have the same endpoints", () => {
+  const state = buildDesiredState(
+    [service("default/a"), service("default/b")],
+    {
+      slices: ["a", "b"].map((name) =>
+        slice(`default/${name}-1`, { endpoints: ["10.1.0.1"] })
+      ),
+      node,
+    },
+  );
+  for (const { ports } of state.values()) {
+    assert.deepEqual(ports.map(({ cluster }) => ips(cluster)), [".1"]);
+  }
+});
+
 Deno.test("[1.7, 2.2, 2.4] serviceKeyOf() reads one label and nothing else", () => {
   const labels = {
     "kubernetes.io/service-name": "web",
@@ -101,15 +116,6 @@ Deno.test("[2.3] serviceKeyOf() knows no Service without label, name or namespac
     const given = slice("default/web-1", { metadata });
     assert.equal(serviceKeyOf(given), undefined, JSON.stringify(metadata));
   }
-});
-
-Deno.test("[1.6, 2.5, 12.30] serviceKeyOf() knows no Service for slices labelled headless", () => {
-  const labels = {
-    "kubernetes.io/service-name": "web",
-    "service.kubernetes.io/headless": "",
-  };
-  const given = slice("default/web-1", { metadata: { labels } });
-  assert.equal(serviceKeyOf(given), undefined);
 });
 
 Deno.test("[1.2, 2.39] buildDesiredState() has an entry without ports for what is not proxied", () => {

@@ -187,7 +187,7 @@ Deno.test("[2.21] endpointsOf() uses the first address only, and no endpoint wit
   assert.deepEqual(found.map((endpoint) => endpoint.ip), ["10.1.0.1"]);
 });
 
-Deno.test("[2.27, 2.33] endpointsOf() is local where the node's name is the own one", () => {
+Deno.test("[2.27, 2.33, 12.61] endpointsOf() is local where the node's name is the own one", () => {
   const given: readonly SliceOverrides[] = [{
     endpoints: [
       { ip: "10.1.0.1", nodeName: "n1" },

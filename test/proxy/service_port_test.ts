@@ -71,20 +71,6 @@ const whichAreServed: readonly {
     want: ["10.96.0.10:80/TCP"],
   },
   {
-    name: "[1.5] servicePortsOf() skips a Service labelled for another proxy",
-    given: {
-      metadata: { labels: { "service.kubernetes.io/service-proxy-name": "x" } },
-    },
-    want: [],
-  },
-  {
-    name: "[1.5] servicePortsOf() skips it even if the label is empty",
-    given: {
-      metadata: { labels: { "service.kubernetes.io/service-proxy-name": "" } },
-    },
-    want: [],
-  },
-  {
     name: "[1.6] servicePortsOf() ignores the headless label on a Service",
     given: { metadata: { labels: { "service.kubernetes.io/headless": "" } } },
     want: ["10.96.0.10:80/TCP"],
@@ -206,7 +192,7 @@ Deno.test("[1.32] servicePortsOf() keeps the key whatever else changes", () => {
   assert.equal(after.key, before.key);
 });
 
-Deno.test("[1.9, 1.10, 6.28] servicePortsOf() adds to a ClusterIP what its type brings", () => {
+Deno.test("[1.9, 1.10, 6.28, 12.89] servicePortsOf() adds to a ClusterIP what its type brings", () => {
   const plain = only({});
   assert.deepEqual(only({ type: "NodePort", ports: [{ nodePort: 30_080 }] }), {
     ...plain,
@@ -442,7 +428,7 @@ Deno.test("[6.24] servicePortsOf() has no other port for external and load-balan
   assert.deepEqual([port.portNumber, port.nodePort], [8080, 30_080]);
 });
 
-Deno.test("[6.19, 6.20] servicePortsOf() takes any node port, in two protocols at once", () => {
+Deno.test("[6.19, 6.20, 12.12] servicePortsOf() takes any node port, in two protocols at once", () => {
   const ports = servicePortsOf(service("default/web", {
     type: "NodePort",
     ports: [

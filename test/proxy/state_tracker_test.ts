@@ -94,7 +94,7 @@ Deno.test("[1.50] StateTracker has changes as long as any is pending", () => {
   assert.equal(tracker.hasChanges, true);
 });
 
-Deno.test("[1.55, 1.56] StateTracker does nothing for labels, annotations, versions and redelivery", () => {
+Deno.test("[1.55, 1.56, 2.45] StateTracker does nothing for labels, annotations, versions and redelivery", () => {
   const tracker = settled();
   const relabelled = service("default/web", {
     metadata: {
@@ -122,16 +122,27 @@ Deno.test("[1.53, 12.13, 12.15] StateTracker follows a Service to ExternalName a
   assert.deepEqual(ips(tracker), ["10.1.0.1"]);
 });
 
-Deno.test("[1.5, 12.29] StateTracker drops a Service that is handed to another proxy, and takes it back", () => {
-  const tracker = settled();
-  const labels = { "service.kubernetes.io/service-proxy-name": "other" };
-  const handedOver = service("default/web", { metadata: { labels } });
-  tracker.applyServices([modified(web, handedOver)]);
-  tracker.takeChanges();
-  assert.deepEqual(ips(tracker), []);
-  tracker.applyServices([modified(handedOver, web)]);
-  tracker.takeChanges();
-  assert.deepEqual(ips(tracker), ["10.1.0.1"]);
+Deno.test("[1.53, 12.14, 12.16] StateTracker follows a NodePort Service to ExternalName and back", () => {
+  const tracker = new StateTracker("n1");
+  const external = service("default/web", {
+    type: "ExternalName",
+    clusterIP: "",
+  });
+  const nodePort = service("default/web", {
+    type: "NodePort",
+    ports: [{ nodePort: 30_080 }],
+  });
+  const nodePorts = () => {
+    tracker.takeChanges();
+    const ports = tracker.state.get("default/web")?.ports ?? [];
+    return ports.map(({ servicePort }) => servicePort.nodePort);
+  };
+  tracker.applyServices([added(external)]);
+  assert.deepEqual(nodePorts(), []);
+  tracker.applyServices([modified(external, nodePort)]);
+  assert.deepEqual(nodePorts(), [30_080]);
+  tracker.applyServices([modified(nodePort, external)]);
+  assert.deepEqual(nodePorts(), []);
 });
 
 Deno.test("[2.6, 2.10, 12.56] StateTracker merges the slices of a Service and forgets each that goes", () => {
@@ -187,7 +198,7 @@ Deno.test("[2.11] StateTracker moves a slice that is labelled for another Servic
   assert.deepEqual(ips(tracker, "default/b"), ["10.1.0.1"]);
 });
 
-Deno.test("[2.5, 2.11] StateTracker drops a slice that loses its Service, and takes it back", () => {
+Deno.test("[2.11] StateTracker drops a slice that loses its Service, and takes it back", () => {
   const tracker = settled();
   const unlabelled = slice("default/web-1", {
     endpoints: ["10.1.0.1"],
@@ -266,7 +277,7 @@ Deno.test("[5.62, 5.63, 5.11] StateTracker follows the zone of its own node, and
   }
 });
 
-Deno.test("[5.63] StateTracker ignores other nodes and other labels", () => {
+Deno.test("[5.63, 5.64] StateTracker ignores other nodes and other labels", () => {
   const tracker = settled();
   tracker.applyNode([added(node("n1", { zone: "a" }))]);
   tracker.takeChanges();

@@ -20,7 +20,7 @@ export const OWN_NODE = "n1";
 /** Mostly the first, so that most Services find endpoints of theirs. */
 function mostly<const T>(first: T, ...others: readonly T[]): fc.Arbitrary<T> {
   return fc.oneof(
-    { weight: 3, arbitrary: fc.constant(first) },
+    { weight: 6, arbitrary: fc.constant(first) },
     { weight: 1, arbitrary: fc.constantFrom(...others) },
   );
 }
@@ -29,8 +29,6 @@ const namespaces = mostly("default", "kube-system");
 const names = fc.constantFrom("web", "api");
 const portNames = mostly("", "http");
 const protocols = mostly("TCP", "UDP", "SCTP");
-const zones = fc.constantFrom("a", "b");
-const nodeNames = fc.constantFrom(OWN_NODE, "n2");
 const policies = fc.constantFrom("Cluster", "Local");
 
 const CLUSTER_IPS: [ServiceOverrides, ...ServiceOverrides[]] = [
@@ -79,12 +77,18 @@ export function services(key: string): fc.Arbitrary<Service> {
 }
 
 const endpoints: fc.Arbitrary<EndpointOverrides> = fc.record({
-  ip: mostly("10.1.0.1", "10.1.0.2", "10.1.0.10", "fd00:1::1", "not an ip"),
-  ready: mostly(true, false),
+  ip: fc.oneof(
+    {
+      weight: 4,
+      arbitrary: fc.constantFrom("10.1.0.1", "10.1.0.2", "10.1.0.10"),
+    },
+    { weight: 1, arbitrary: fc.constantFrom("fd00:1::1", "not an ip") },
+  ),
+  ready: fc.boolean(),
   serving: fc.boolean(),
-  terminating: mostly(false, true),
+  terminating: fc.boolean(),
   nodeName: mostly(OWN_NODE, "n2", ""),
-  zones: fc.uniqueArray(zones),
+  zones: fc.constantFrom<readonly string[]>(["a"], ["b"], ["a", "b"], []),
   nodes: mostly<readonly string[]>([], [OWN_NODE], ["n2"]),
 });
 
@@ -106,21 +110,12 @@ export function slices(key: string): fc.Arbitrary<EndpointSlice> {
       }),
       { minLength: 1, maxLength: 3 },
     ),
-    endpoints: fc.array(endpoints, { maxLength: 4 }),
-    isHeadless: mostly(false, true),
-  }).map(({ isHeadless, ...overrides }) => {
-    const made = slice(key, overrides);
-    if (!isHeadless) return made;
-    const labels = {
-      ...made.metadata.labels,
-      "service.kubernetes.io/headless": "",
-    };
-    return { ...made, metadata: { ...made.metadata, labels } };
-  });
+    endpoints: fc.array(endpoints, { maxLength: 4, size: "max" }),
+  }).map((overrides) => slice(key, overrides));
 }
 
 /** The own Node or another one, with or without a zone. */
 export const nodes: fc.Arbitrary<Node> = fc.record({
-  name: nodeNames,
-  zone: fc.oneof(zones, fc.constantFrom("", undefined)),
+  name: mostly(OWN_NODE, "n2"),
+  zone: fc.constantFrom("a", "b", "", undefined),
 }).map(({ name, zone }) => node(name, zone === undefined ? {} : { zone }));
