@@ -61,16 +61,21 @@ function refusal(why: string): StatusError {
  *
  * @throws {StatusError} 413
  */
-export async function readBody(request: Request): Promise<string> {
+export async function readBody(request: Request): Promise<Uint8Array> {
   const length = Number(request.headers.get("content-length") ?? 0);
   if (length > MAX_BODY_BYTES) throw tooLarge(MAX_BODY_BYTES);
-  const decoder = new TextDecoder();
-  let text = "";
+  const chunks: Uint8Array[] = [];
   let size = 0;
   for await (const chunk of request.body ?? []) {
     size += chunk.length;
     if (size > MAX_BODY_BYTES) throw tooLarge(MAX_BODY_BYTES);
-    text += decoder.decode(chunk, { stream: true });
+    chunks.push(chunk);
   }
-  return text + decoder.decode();
+  const bytes = new Uint8Array(size);
+  let offset = 0;
+  for (const chunk of chunks) {
+    bytes.set(chunk, offset);
+    offset += chunk.length;
+  }
+  return bytes;
 }

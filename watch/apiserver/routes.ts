@@ -12,6 +12,7 @@ import { readBody } from "./access.ts";
 import { discoveryRoutes, pathOf } from "./discovery.ts";
 import type { Faults } from "./faults.ts";
 import { listPage } from "./paging.ts";
+import { PROTOBUF_TYPE, readProtobuf } from "./protobuf.ts";
 import type {
   DeleteOptions,
   ObjectName,
@@ -324,18 +325,20 @@ function contentType(context: Context): string {
 
 async function bodyOf(context: Context): Promise<unknown> {
   const type = contentType(context);
-  const types = ["application/json", "application/yaml"];
+  const types = ["application/json", "application/yaml", PROTOBUF_TYPE];
   if (!types.includes(type)) throw unsupportedMediaType(types);
   const body = await readBody(context.req.raw);
+  if (type === PROTOBUF_TYPE) return readProtobuf(body);
   return parsed(body, type === "application/yaml");
 }
 
 /** @throws {StatusError} 400 */
-function parsed(body: string, isYAML: boolean): unknown {
+function parsed(body: Uint8Array, isYAML: boolean): unknown {
+  const text = new TextDecoder().decode(body);
   try {
-    return isYAML && !body.trimStart().startsWith("{")
-      ? parse(body)
-      : JSON.parse(body);
+    return isYAML && !text.trimStart().startsWith("{")
+      ? parse(text)
+      : JSON.parse(text);
   } catch (error) {
     const [why] = (error as Error).message.split("\n");
     throw badRequest(`the body of the request cannot be read: ${why}`);
@@ -363,7 +366,7 @@ function writeOptions(context: Context, subresource?: "status") {
 
 async function deleteOptions(context: Context): Promise<DeleteOptions> {
   const body = await readBody(context.req.raw);
-  const given = body === "" ? {} : record(parsed(body, false));
+  const given = body.length === 0 ? {} : record(parsed(body, false));
   const { uid, resourceVersion } = record(given.preconditions);
   const dryRun = queryOf(context).getAll("dryRun");
   if (Array.isArray(given.dryRun)) dryRun.push(...given.dryRun.map(String));

@@ -12,6 +12,7 @@ import { events } from "./events.ts";
 import { Faults, type LoggedRequest } from "./faults.ts";
 import { FIXED_NAMESPACES, namespaces } from "./namespaces.ts";
 import { nodes } from "./nodes.ts";
+import { pods } from "./pods.ts";
 import {
   type DeleteOptions,
   type ObjectName,
@@ -143,6 +144,7 @@ class EmbeddedServer implements ApiServer {
       services(this.#addresses),
       endpointSlices,
       nodes,
+      pods,
       namespaces,
       events,
       serviceCIDRs,
@@ -180,6 +182,11 @@ class EmbeddedServer implements ApiServer {
       spec: { cidrs },
       status: { conditions: [{ type: "Ready", status: "True" }] },
     });
+    this.#createOwnService();
+  }
+
+  /** As the real server's controller, which also brings it back. */
+  #createOwnService(): void {
     this.create("services", {
       metadata: {
         name: "kubernetes",
@@ -333,6 +340,9 @@ class EmbeddedServer implements ApiServer {
         }
       }
     }
+    const isOwn = definition.plural === "services" &&
+      name.namespace === "default" && name.name === "kubernetes";
+    if (isOwn && result.gone && !options.dryRun) this.#createOwnService();
     return result;
   }
 }
