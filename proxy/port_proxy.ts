@@ -7,12 +7,8 @@
  */
 import { getLogger } from "@std/log";
 import { internalEndpoints, type ServicePortState } from "./desired_state.ts";
-import type {
-  Engine,
-  Forwarder,
-  ForwardingPolicy,
-  Listener,
-} from "./engine/engine.ts";
+import type { Engine, Forwarder, Listener } from "./engine/engine.ts";
+import { forwardingPolicy } from "./forwarding_policy.ts";
 import {
   addressKey,
   listenAddresses,
@@ -38,7 +34,7 @@ export class PortProxy {
 
   constructor(state: ServicePortState, engine: Engine) {
     this.#state = state;
-    this.#forwarder = engine.forwarder(policyOf(state));
+    this.#forwarder = engine.forwarder(forwardingPolicy(state));
     this.#want(state);
   }
 
@@ -79,7 +75,7 @@ export class PortProxy {
    */
   update(state: ServicePortState): boolean {
     this.#state = state;
-    this.#forwarder.update(policyOf(state));
+    this.#forwarder.update(forwardingPolicy(state));
     return this.#want(state);
   }
 
@@ -100,11 +96,11 @@ export class PortProxy {
   }
 
   /** Opens the listeners that are wanted and not open; those that cannot be are failures. */
-  open(steering: Steering): void {
+  async open(steering: Steering): Promise<void> {
     for (const [key, address] of this.#wanted) {
       if (this.#listeners.has(key)) continue;
       try {
-        const listener = this.#listen(address, steering);
+        const listener = await this.#listen(address, steering);
         this.#listeners.set(key, {
           address,
           listen: listener.address,
@@ -124,13 +120,20 @@ export class PortProxy {
     }
   }
 
-  #listen(address: ServiceAddress, steering: Steering): Listener {
+  async #listen(
+    address: ServiceAddress,
+    steering: Steering,
+  ): Promise<Listener> {
+    const options = { scope: "internal", sourceRanges: [] } as const;
     try {
-      return this.#forwarder.listen(steering.bindAddress(address));
+      return await this.#forwarder.listen(
+        steering.bindAddress(address),
+        options,
+      );
     } catch (error) {
       const instead = steering.fallbackAddress(address, error);
       if (instead === undefined) throw error;
-      return this.#forwarder.listen(instead);
+      return await this.#forwarder.listen(instead, options);
     }
   }
 
@@ -161,15 +164,6 @@ export class PortProxy {
     for (const key of [...this.#listeners.keys()]) this.#close(key);
     await this.#forwarder.close(signal);
   }
-}
-
-function policyOf(state: ServicePortState): ForwardingPolicy {
-  const { protocol, text } = state.servicePort;
-  return {
-    name: text,
-    protocol: protocol === "UDP" ? "UDP" : "TCP",
-    endpoints: internalEndpoints(state),
-  };
 }
 
 /** What stands in the way, and what helps. */

@@ -68,7 +68,7 @@ export class Proxier {
     const { steering } = this.#options;
     const prepared = await steering.prepare(this.#addresses(), signal);
     for (const port of [...this.#incomplete]) {
-      port.open(steering);
+      await port.open(steering);
       if (!port.isIncomplete) this.#incomplete.delete(port);
     }
     const steered = await steering.sync(this.#bindings(), signal);

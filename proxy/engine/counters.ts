@@ -31,6 +31,8 @@ export class ForwarderCounters {
   connectionsOpen = 0;
   connectionsTotal = 0;
   connectionsFailed = 0;
+  connectionsRefused = 0;
+  affinityEntries = 0;
   #dialFailures = 0;
   #current: ReadonlySet<string> = new Set();
   readonly #endpoints = new Map<string, Mutable<EndpointStats>>();
@@ -69,6 +71,8 @@ export class ForwarderCounters {
       connectionsOpen: this.connectionsOpen,
       connectionsTotal: this.connectionsTotal,
       connectionsFailed: this.connectionsFailed,
+      connectionsRefused: this.connectionsRefused,
+      affinityEntries: this.affinityEntries,
       dialFailures: this.#dialFailures,
       bytesToEndpoints: this.traffic.bytesToEndpoints,
       bytesToClients: this.traffic.bytesToClients,

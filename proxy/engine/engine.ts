@@ -16,13 +16,45 @@ export interface EndpointAddress {
   readonly port: number;
 }
 
+/**
+ * Which of a Service's addresses a client used. Policies of Local are about
+ * one or the other (facts 5.49, 5.50).
+ */
+export type ListenScope = "internal" | "external";
+
 /** Everything an engine needs to know about one ServicePort. */
 export interface ForwardingPolicy {
   /** As people read it: `default/web:http`. */
   readonly name: string;
   readonly protocol: "TCP" | "UDP";
-  /** Usable endpoints in stable order; empty means nothing can be forwarded. */
-  readonly endpoints: readonly EndpointAddress[];
+  readonly endpoints: EndpointLists;
+  /** How long a client stays with its endpoint, from its last use; 0: not. */
+  readonly affinityMs: number;
+  readonly balancer: "round-robin" | "least-connections";
+  /** A TCP connection older than this is ended; 0: never. */
+  readonly maxConnectionAgeMs: number;
+  /** The header that tells a TCP endpoint who its client is. */
+  readonly proxyProtocol: "none" | "v1" | "v2";
+}
+
+/**
+ * The endpoints of a ServicePort, by the way a client came in. Each list is in
+ * stable order and may be empty: then that client is turned away. The lists
+ * may overlap; one affinity table serves them all, and each has a rotation of
+ * its own (facts 4.6, 4.7).
+ */
+export interface EndpointLists {
+  /** For clients of the ClusterIP. */
+  readonly internal: readonly EndpointAddress[];
+  /** For clients of other addresses that come from outside the cluster. */
+  readonly external: readonly EndpointAddress[];
+  /** For clients of other addresses that are this node, or pods (fact 5.51). */
+  readonly externalFromCluster: readonly EndpointAddress[];
+  /**
+   * Every endpoint that serves, chosen by no policy: a UDP flow goes on as long
+   * as its endpoint is one of these (facts 10.49, 10.55).
+   */
+  readonly serving: readonly EndpointAddress[];
 }
 
 export interface ListenAddress {
@@ -32,13 +64,18 @@ export interface ListenAddress {
   readonly port: number;
 }
 
+export interface ListenOptions {
+  readonly scope: ListenScope;
+  /** CIDRs that a client's address must be in; empty: anyone (fact 6.35). */
+  readonly sourceRanges: readonly string[];
+}
+
 export interface Listener {
   /** The address that was really bound. */
   readonly address: ListenAddress;
   /**
-   * Stops accepting; established connections go on. The address is free, and
-   * clients are refused, from the next turn of the event loop: those that came
-   * before may be accepted or reset. A second call does nothing.
+   * Stops accepting at once, and gives the port back. Established connections
+   * go on; UDP flows, which would have no socket to answer from, end.
    */
   close(): void;
 }
@@ -49,6 +86,10 @@ export interface ForwarderStats {
   readonly connectionsTotal: number;
   /** Connections for which every dial failed. */
   readonly connectionsFailed: number;
+  /** Clients turned away: source ranges, or a policy that leaves no endpoint. */
+  readonly connectionsRefused: number;
+  /** Clients that session affinity remembers. */
+  readonly affinityEntries: number;
   readonly dialFailures: number;
   readonly bytesToEndpoints: number;
   readonly bytesToClients: number;
@@ -75,7 +116,7 @@ export interface Forwarder {
    * @throws the error of the system (`Deno.errors.AddrInUse`,
    *   `AddrNotAvailable`, `PermissionDenied`), unchanged
    */
-  listen(address: ListenAddress): Listener;
+  listen(address: ListenAddress, options: ListenOptions): Promise<Listener>;
   stats(): ForwarderStats;
   /**
    * Closes its listeners, waits until every connection has ended, and cuts
@@ -87,4 +128,9 @@ export interface Forwarder {
 export interface Engine {
   readonly name: "portable" | "splice";
   forwarder(policy: ForwardingPolicy): Forwarder;
+  /**
+   * CIDRs of clients that count as this node or as pods of the cluster; for
+   * every forwarder, from the next connection on.
+   */
+  setClusterSources(cidrs: readonly string[]): void;
 }

@@ -8,6 +8,8 @@ import type {
   EndpointAddress,
   Engine,
   Forwarder,
+  ForwardingPolicy,
+  ListenOptions,
 } from "../../proxy/engine/engine.ts";
 import { within } from "../support/tcp.ts";
 import { endpointTests } from "./engine_endpoints.ts";
@@ -45,7 +47,9 @@ export interface EngineUnderTest {
   listen(
     endpoints: readonly EndpointAddress[],
     settings?: EngineSettings & { readonly ip?: string },
-  ): { readonly forwarder: Forwarder; readonly address: EndpointAddress };
+  ): Promise<
+    { readonly forwarder: Forwarder; readonly address: EndpointAddress }
+  >;
 }
 
 export interface EngineTest {
@@ -103,12 +107,12 @@ async function runOne(
       forwarders.push(forwarder);
       return forwarder;
     },
-    listen(endpoints, settings = {}) {
+    async listen(endpoints, settings = {}) {
       const forwarder = under.forwarder(endpoints, settings);
-      const { address } = forwarder.listen({
+      const { address } = await forwarder.listen({
         ip: settings.ip ?? "127.0.0.1",
         port: 0,
-      });
+      }, INTERNAL);
       return { forwarder, address };
     },
   };
@@ -122,11 +126,27 @@ async function runOne(
   }
 }
 
-/** A policy for TCP. */
-export function policy(endpoints: readonly EndpointAddress[]): {
-  readonly name: string;
-  readonly protocol: "TCP";
-  readonly endpoints: readonly EndpointAddress[];
-} {
-  return { name: "default/web:http", protocol: "TCP", endpoints };
+/** A policy for TCP: everyone gets the same endpoints, in turn. */
+export function policy(
+  endpoints: readonly EndpointAddress[],
+  more: Partial<ForwardingPolicy> = {},
+): ForwardingPolicy {
+  return {
+    name: "default/web:http",
+    protocol: "TCP",
+    endpoints: {
+      internal: endpoints,
+      external: endpoints,
+      externalFromCluster: endpoints,
+      serving: endpoints,
+    },
+    affinityMs: 0,
+    balancer: "round-robin",
+    maxConnectionAgeMs: 0,
+    proxyProtocol: "none",
+    ...more,
+  };
 }
+
+/** How a listener on a ClusterIP is opened. */
+export const INTERNAL: ListenOptions = { scope: "internal", sourceRanges: [] };

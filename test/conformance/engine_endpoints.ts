@@ -22,7 +22,7 @@ import {
   until,
   writeAll,
 } from "../support/tcp.ts";
-import { type EngineTest, policy } from "./engine.ts";
+import { type EngineTest, INTERNAL, policy } from "./engine.ts";
 
 /** Connects, and tells which server's name came back. */
 async function ask(
@@ -44,10 +44,13 @@ export const endpointTests: readonly EngineTest[] = [
       await using b = namedServer("b");
       await using c = namedServer("c");
       const servers = [a, b, c];
-      const { forwarder, address } = engine.listen(
+      const { forwarder, address } = await engine.listen(
         servers.map(({ address }) => address),
       );
-      const other = forwarder.listen({ ip: "127.0.0.1", port: 0 });
+      const other = await forwarder.listen(
+        { ip: "127.0.0.1", port: 0 },
+        INTERNAL,
+      );
       let visited = "";
       for (let round = 0; round < 6; round++) {
         // One rotation for the ServicePort, not one for each listener.
@@ -70,7 +73,7 @@ export const endpointTests: readonly EngineTest[] = [
     name: "an endpoint that refuses is passed over",
     async run(engine) {
       await using server = namedServer("good");
-      const { forwarder, address } = engine.listen([
+      const { forwarder, address } = await engine.listen([
         refusing(1),
         refusing(2),
         server.address,
@@ -89,7 +92,7 @@ export const endpointTests: readonly EngineTest[] = [
     name: "more endpoints may refuse than there are dial time-outs",
     async run(engine) {
       await using server = namedServer("good");
-      const { address } = engine.listen([
+      const { address } = await engine.listen([
         ...Array.from({ length: 9 }, (_, n) => refusing(n + 1)),
         server.address,
       ], { dialTimeoutsMs: [1_000, 1_000] });
@@ -101,7 +104,7 @@ export const endpointTests: readonly EngineTest[] = [
       "when all refuse, each is asked once and the client's connection ends",
     async run(engine) {
       const endpoints = [refusing(1), refusing(2), refusing(3)];
-      const { forwarder, address } = engine.listen(endpoints);
+      const { forwarder, address } = await engine.listen(endpoints);
       using connection = await dialServer(address);
       await ending(connection);
       await until("ended", () => forwarder.stats().connectionsOpen === 0);
@@ -118,7 +121,7 @@ export const endpointTests: readonly EngineTest[] = [
   {
     name: "when all refuse, the client's connection is reset",
     async run(engine) {
-      const { address } = engine.listen([refusing()]);
+      const { address } = await engine.listen([refusing()]);
       using connection = await dialServer(address);
       assert.equal(await ending(connection), "reset");
     },
@@ -126,7 +129,7 @@ export const endpointTests: readonly EngineTest[] = [
   {
     name: "without endpoints the client's connection ends and is counted",
     async run(engine) {
-      const { forwarder, address } = engine.listen([]);
+      const { forwarder, address } = await engine.listen([]);
       using connection = await dialServer(address);
       await ending(connection);
       await until("ended", () => forwarder.stats().connectionsOpen === 0);
@@ -140,7 +143,7 @@ export const endpointTests: readonly EngineTest[] = [
     async run(engine) {
       await using silent = await blackHole();
       await using server = namedServer("good");
-      const { forwarder, address } = engine.listen([
+      const { forwarder, address } = await engine.listen([
         silent.address,
         server.address,
       ], { dialTimeoutsMs: [100, 10_000] });
@@ -153,7 +156,7 @@ export const endpointTests: readonly EngineTest[] = [
     missing: noBlackHole,
     async run(engine) {
       await using silent = await blackHole();
-      const { forwarder, address } = engine.listen([silent.address], {
+      const { forwarder, address } = await engine.listen([silent.address], {
         dialTimeoutsMs: [20, 40, 80],
       });
       using connection = await dialServer(address);
@@ -169,9 +172,12 @@ export const endpointTests: readonly EngineTest[] = [
     async run(engine) {
       await using silent = await blackHole();
       await using server = namedServer("good");
-      const { address } = engine.listen([silent.address, server.address], {
-        dialTimeoutsMs: [60_000],
-      });
+      const { address } = await engine.listen(
+        [silent.address, server.address],
+        {
+          dialTimeoutsMs: [60_000],
+        },
+      );
       using _waiting = await dialServer(address);
       assert.equal(await ask(address), "good");
     },
@@ -181,7 +187,7 @@ export const endpointTests: readonly EngineTest[] = [
     missing: noBlackHole,
     async run(engine) {
       await using silent = await blackHole();
-      const { forwarder, address } = engine.listen([silent.address], {
+      const { forwarder, address } = await engine.listen([silent.address], {
         dialTimeoutsMs: [60_000],
       });
       const client = await nodeClient(address);
@@ -198,9 +204,12 @@ export const endpointTests: readonly EngineTest[] = [
     async run(engine) {
       await using silent = await blackHole();
       await using server = echoServer();
-      const { address } = engine.listen([silent.address, server.address], {
-        dialTimeoutsMs: [200, 10_000],
-      });
+      const { address } = await engine.listen(
+        [silent.address, server.address],
+        {
+          dialTimeoutsMs: [200, 10_000],
+        },
+      );
       using connection = await dialServer(address);
       await writeAll(connection, text("early"));
       await connection.closeWrite();
@@ -212,7 +221,7 @@ export const endpointTests: readonly EngineTest[] = [
     async run(engine) {
       await using old = echoServer();
       await using fresh = namedServer("fresh");
-      const { forwarder, address } = engine.listen([old.address]);
+      const { forwarder, address } = await engine.listen([old.address]);
       using established = await dialServer(address);
       await writeAll(established, text("1"));
       await readExactly(established, 1);
@@ -245,7 +254,7 @@ export const endpointTests: readonly EngineTest[] = [
     async run(engine) {
       await using silent = await blackHole();
       await using server = namedServer("good");
-      const { forwarder, address } = engine.listen([silent.address], {
+      const { forwarder, address } = await engine.listen([silent.address], {
         dialTimeoutsMs: [300, 10_000],
       });
       const answer = ask(address);
@@ -258,7 +267,7 @@ export const endpointTests: readonly EngineTest[] = [
     name: "an endpoint that closes at once is an end, not a failure",
     async run(engine) {
       await using server = tcpServer(() => Promise.resolve());
-      const { forwarder, address } = engine.listen([server.address]);
+      const { forwarder, address } = await engine.listen([server.address]);
       using connection = await dialServer(address);
       assert.deepEqual(await readAll(connection), new Uint8Array());
       await connection.closeWrite();

@@ -22,7 +22,7 @@ import {
   until,
   writeAll,
 } from "../support/tcp.ts";
-import { type EngineTest, policy } from "./engine.ts";
+import { type EngineTest, INTERNAL, policy } from "./engine.ts";
 
 async function roundTrip(connection: Deno.Conn): Promise<void> {
   await writeAll(connection, text("ping"));
@@ -91,8 +91,10 @@ export const lifeTests: readonly EngineTest[] = [
     async run(engine) {
       await using server = echoServer();
       const forwarder = engine.forwarder([server.address]);
-      const listeners = [1, 2].map(() =>
-        forwarder.listen({ ip: "127.0.0.1", port: 0 })
+      const listeners = await Promise.all(
+        [1, 2].map(() =>
+          forwarder.listen({ ip: "127.0.0.1", port: 0 }, INTERNAL)
+        ),
       );
       const ports = listeners.map(({ address }) => address.port);
       assert.equal(new Set(ports).size, 2);
@@ -107,21 +109,23 @@ export const lifeTests: readonly EngineTest[] = [
     name: "an address in use throws AddrInUse, and the first goes on",
     async run(engine) {
       await using server = echoServer();
-      const { forwarder, address } = engine.listen([server.address]);
-      assert.throws(() => forwarder.listen(address), Deno.errors.AddrInUse);
+      const { forwarder, address } = await engine.listen([server.address]);
+      await assert.rejects(
+        () => forwarder.listen(address, INTERNAL),
+        Deno.errors.AddrInUse,
+      );
       using connection = await dialServer(address);
       await roundTrip(connection);
     },
   },
   {
     name: "an address of another machine throws AddrNotAvailable",
-    run(engine) {
+    async run(engine) {
       const forwarder = engine.forwarder([refusing()]);
-      assert.throws(
-        () => forwarder.listen({ ip: "192.0.2.1", port: 0 }),
+      await assert.rejects(
+        () => forwarder.listen({ ip: "192.0.2.1", port: 0 }, INTERNAL),
         Deno.errors.AddrNotAvailable,
       );
-      return Promise.resolve();
     },
   },
   {
@@ -129,14 +133,17 @@ export const lifeTests: readonly EngineTest[] = [
     async run(engine) {
       await using server = echoServer();
       const forwarder = engine.forwarder([server.address]);
-      const listener = forwarder.listen({ ip: "127.0.0.1", port: 0 });
+      const listener = await forwarder.listen(
+        { ip: "127.0.0.1", port: 0 },
+        INTERNAL,
+      );
       using connection = await dialServer(listener.address);
       await roundTrip(connection);
       listener.close();
       listener.close();
       await untilRefused(listener.address);
       await roundTrip(connection);
-      forwarder.listen(listener.address);
+      await forwarder.listen(listener.address, INTERNAL);
       using second = await dialServer(listener.address);
       await roundTrip(second);
     },
@@ -145,7 +152,7 @@ export const lifeTests: readonly EngineTest[] = [
     name: "close() waits for connections to end",
     async run(engine) {
       await using server = echoServer();
-      const { forwarder, address } = engine.listen([server.address]);
+      const { forwarder, address } = await engine.listen([server.address]);
       const connection = await dialServer(address);
       await roundTrip(connection);
       let isClosed = false;
@@ -163,7 +170,7 @@ export const lifeTests: readonly EngineTest[] = [
     name: "close() cuts what is left when its signal is aborted",
     async run(engine) {
       await using server = echoServer();
-      const { forwarder, address } = engine.listen([server.address]);
+      const { forwarder, address } = await engine.listen([server.address]);
       using connection = await dialServer(address);
       await roundTrip(connection);
       const patience = new AbortController();
@@ -181,8 +188,8 @@ export const lifeTests: readonly EngineTest[] = [
       const forwarder = engine.forwarder([]);
       await forwarder.close(new AbortController().signal);
       await forwarder.close(new AbortController().signal);
-      assert.throws(
-        () => forwarder.listen({ ip: "127.0.0.1", port: 0 }),
+      await assert.rejects(
+        () => forwarder.listen({ ip: "127.0.0.1", port: 0 }, INTERNAL),
         /Cannot listen/,
       );
     },
@@ -191,7 +198,7 @@ export const lifeTests: readonly EngineTest[] = [
     name: "stats() is a copy, and knows every endpoint from the start",
     async run(engine) {
       await using server = echoServer();
-      const { forwarder, address } = engine.listen([
+      const { forwarder, address } = await engine.listen([
         server.address,
         refusing(),
       ]);
@@ -225,7 +232,7 @@ export const lifeTests: readonly EngineTest[] = [
         }),
       ];
       try {
-        const { forwarder, address } = engine.listen([
+        const { forwarder, address } = await engine.listen([
           ...servers.map((server) => server.address),
           refusing(),
         ], { lingerMs: 200 });
@@ -253,7 +260,7 @@ export const lifeTests: readonly EngineTest[] = [
     limitMs: 120_000,
     async run(engine) {
       await using server = echoServer();
-      const { forwarder, address } = engine.listen([server.address]);
+      const { forwarder, address } = await engine.listen([server.address]);
       const connections: Deno.Conn[] = [];
       try {
         await inParallel(100, 2_000, async () => {

@@ -45,7 +45,7 @@ export const streamTests: readonly EngineTest[] = [
     name: `${size} bytes come back unchanged`,
     async run(engine) {
       await using server = echoServer();
-      const { forwarder, address } = engine.listen([server.address]);
+      const { forwarder, address } = await engine.listen([server.address]);
       using connection = await dialServer(address);
       const bytes = noise(size);
       assert.deepEqual(await exchange(connection, bytes), bytes);
@@ -66,7 +66,7 @@ export const streamTests: readonly EngineTest[] = [
       await using server = tcpServer(async (connection) => {
         hashUp = sha256(await exchange(connection, down));
       });
-      const { address } = engine.listen([server.address]);
+      const { address } = await engine.listen([server.address]);
       using connection = await dialServer(address);
       const received = await exchange(connection, up);
       assert.equal(sha256(received), sha256(down));
@@ -84,7 +84,7 @@ export const streamTests: readonly EngineTest[] = [
         await sleep(50); // an answer that is not there at once
         await writeAll(connection, reply);
       });
-      const { address } = engine.listen([server.address]);
+      const { address } = await engine.listen([server.address]);
       using connection = await dialServer(address);
       assert.deepEqual(await exchange(connection, text("request")), reply);
     },
@@ -98,7 +98,7 @@ export const streamTests: readonly EngineTest[] = [
         await connection.closeWrite();
         received = await readAll(connection);
       });
-      const { address } = engine.listen([server.address]);
+      const { address } = await engine.listen([server.address]);
       using connection = await dialServer(address);
       assert.equal(await connection.read(new Uint8Array(1)), null);
       await writeAll(connection, upload);
@@ -116,7 +116,7 @@ export const streamTests: readonly EngineTest[] = [
         await readAll(connection);
         await told.promise; // and never ends its own direction
       });
-      const { forwarder, address } = engine.listen([server.address], {
+      const { forwarder, address } = await engine.listen([server.address], {
         lingerMs: 150,
       });
       using connection = await dialServer(address);
@@ -130,7 +130,7 @@ export const streamTests: readonly EngineTest[] = [
     name: "a half-closed connection is cut when its client stays silent",
     async run(engine) {
       await using server = tcpServer((connection) => connection.closeWrite());
-      const { forwarder, address } = engine.listen([server.address], {
+      const { forwarder, address } = await engine.listen([server.address], {
         lingerMs: 150,
       });
       using connection = await dialServer(address);
@@ -148,7 +148,9 @@ export const streamTests: readonly EngineTest[] = [
           await writeAll(connection, text("."));
         }
       });
-      const { address } = engine.listen([server.address], { lingerMs: 400 });
+      const { address } = await engine.listen([server.address], {
+        lingerMs: 400,
+      });
       using connection = await dialServer(address);
       const received = await exchange(connection, text("go"));
       assert.equal(received.length, 10);
@@ -158,7 +160,9 @@ export const streamTests: readonly EngineTest[] = [
     name: "an open connection may be silent for longer than the linger time",
     async run(engine) {
       await using server = echoServer();
-      const { address } = engine.listen([server.address], { lingerMs: 50 });
+      const { address } = await engine.listen([server.address], {
+        lingerMs: 50,
+      });
       using connection = await dialServer(address);
       await sleep(250);
       await writeAll(connection, text("still there"));
@@ -176,7 +180,7 @@ export const streamTests: readonly EngineTest[] = [
           sent++;
         }
       });
-      const { address } = engine.listen([server.address]);
+      const { address } = await engine.listen([server.address]);
       using connection = await dialServer(address);
       await readExactly(connection, 1);
       let before = -1;
@@ -198,7 +202,7 @@ export const streamTests: readonly EngineTest[] = [
       await using server = tcpServer(async (connection) => {
         await ending(connection).finally(ended.resolve);
       });
-      const { forwarder, address } = engine.listen([server.address]);
+      const { forwarder, address } = await engine.listen([server.address]);
       const client = await nodeClient(address);
       await new Promise((resolve) => client.write(text("half of a"), resolve));
       await until("dialled", () => forwarder.stats().bytesToEndpoints === 9);
@@ -211,7 +215,7 @@ export const streamTests: readonly EngineTest[] = [
     name: "a reset by the endpoint ends the client's side",
     async run(engine) {
       await using server = await nodeServer();
-      const { forwarder, address } = engine.listen([server.address]);
+      const { forwarder, address } = await engine.listen([server.address]);
       using connection = await dialServer(address);
       await reset(await server.next());
       await ending(connection);
@@ -222,7 +226,7 @@ export const streamTests: readonly EngineTest[] = [
     name: "a reset by the endpoint is a reset for the client",
     async run(engine) {
       await using server = await nodeServer();
-      const { address } = engine.listen([server.address]);
+      const { address } = await engine.listen([server.address]);
       using connection = await dialServer(address);
       const socket = await server.next();
       await new Promise((resolve) => socket.write(text("half of a"), resolve));
@@ -239,7 +243,7 @@ export const streamTests: readonly EngineTest[] = [
         await connection.read(new Uint8Array(10));
         await writeAll(connection, answer);
       });
-      const { address } = engine.listen([server.address]);
+      const { address } = await engine.listen([server.address]);
       using connection = await dialServer(address);
       await writeAll(connection, noise(100_000));
       assert.deepEqual(await readExactly(connection, answer.length), answer);
@@ -251,7 +255,7 @@ export const streamTests: readonly EngineTest[] = [
       missing: noIpv6(),
       async run(engine) {
         await using server = echoServer(ip);
-        const { forwarder, address } = engine.listen([server.address], {
+        const { forwarder, address } = await engine.listen([server.address], {
           ip: listening,
         });
         assert.equal(address.ip, listening);

@@ -22,6 +22,12 @@ export class FakeEngine implements Engine {
   /** What happened to listeners, in order: `open 10.96.0.1:80`. */
   readonly events: string[] = [];
 
+  clusterSources: readonly string[] = [];
+
+  setClusterSources(cidrs: readonly string[]): void {
+    this.clusterSources = cidrs;
+  }
+
   forwarder(policy: ForwardingPolicy): FakeForwarder {
     const forwarder = new FakeForwarder(this, policy);
     this.forwarders.push(forwarder);
@@ -35,9 +41,9 @@ export class FakeEngine implements Engine {
 
   /** The `ip:port` of the endpoints that a listener forwards to. */
   endpointsAt(address: string): string[] | undefined {
-    return this.open.get(address)?.policy.endpoints.map(({ ip, port }) =>
-      formatHostPort(ip, port)
-    );
+    return this.open.get(address)?.policy.endpoints.internal.map((
+      { ip, port },
+    ) => formatHostPort(ip, port));
   }
 }
 
@@ -57,7 +63,8 @@ export class FakeForwarder implements Forwarder {
     this.policy = policy;
   }
 
-  listen(address: ListenAddress): Listener {
+  // deno-lint-ignore require-await -- it throws, as an engine's rejects
+  async listen(address: ListenAddress): Promise<Listener> {
     const { open, refused, events } = this.#engine;
     const key = formatHostPort(address.ip, address.port);
     const error = refused.get(key) ??
@@ -79,6 +86,8 @@ export class FakeForwarder implements Forwarder {
       connectionsOpen: 0,
       connectionsTotal: 0,
       connectionsFailed: 0,
+      connectionsRefused: 0,
+      affinityEntries: 0,
       dialFailures: 0,
       bytesToEndpoints: 0,
       bytesToClients: 0,

@@ -31,6 +31,7 @@ export function createPortableEngine(options: PortableEngineOptions): Engine {
   const buffers = new BufferPool();
   return {
     name: "portable",
+    setClusterSources() {},
     forwarder(policy) {
       return new PortableForwarder(policy, {
         clock: options.clock,

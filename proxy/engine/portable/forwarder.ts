@@ -22,6 +22,7 @@ import type {
   ForwardingPolicy,
   ListenAddress,
   Listener,
+  ListenOptions,
 } from "../engine.ts";
 import { type BufferPool, SMALL_BUFFER_BYTES } from "./buffers.ts";
 import { connectToAny } from "./dial.ts";
@@ -56,8 +57,8 @@ export class PortableForwarder implements Forwarder {
   constructor(policy: ForwardingPolicy, options: PortableForwarderOptions) {
     this.#options = options;
     this.#policy = policy;
-    this.#balancer = new RoundRobin(policy.endpoints);
-    this.#counters.setEndpoints(policy.endpoints);
+    this.#balancer = new RoundRobin(policy.endpoints.internal);
+    this.#counters.setEndpoints(policy.endpoints.internal);
     this.#log = new RepeatedLog({
       clock: options.clock,
       write: (message, properties) =>
@@ -67,11 +68,15 @@ export class PortableForwarder implements Forwarder {
 
   update(policy: ForwardingPolicy): void {
     this.#policy = policy;
-    this.#balancer.update(policy.endpoints);
-    this.#counters.setEndpoints(policy.endpoints);
+    this.#balancer.update(policy.endpoints.internal);
+    this.#counters.setEndpoints(policy.endpoints.internal);
   }
 
-  listen(address: ListenAddress): Listener {
+  // deno-lint-ignore require-await -- engines with threads do wait
+  async listen(
+    address: ListenAddress,
+    _options: ListenOptions,
+  ): Promise<Listener> {
     if (this.#closed) {
       throw new Error(`Cannot listen: "${this.#policy.name}" is closed`);
     }

@@ -1,0 +1,30 @@
+/**
+ * What an engine is told of a ServicePort: a pure function of its desired
+ * state. Here, and nowhere else, policies and conditions become lists.
+ *
+ * @module
+ */
+import {
+  externalEndpoints,
+  internalEndpoints,
+  type ServicePortState,
+} from "./desired_state.ts";
+import type { ForwardingPolicy } from "./engine/engine.ts";
+
+export function forwardingPolicy(state: ServicePortState): ForwardingPolicy {
+  const { servicePort } = state;
+  return {
+    name: servicePort.text,
+    protocol: servicePort.protocol === "UDP" ? "UDP" : "TCP",
+    endpoints: {
+      internal: internalEndpoints(state),
+      external: externalEndpoints(state, { fromCluster: false }),
+      externalFromCluster: externalEndpoints(state, { fromCluster: true }),
+      serving: state.endpoints.filter((endpoint) => endpoint.serving),
+    },
+    affinityMs: servicePort.affinitySeconds * 1_000,
+    balancer: "round-robin",
+    maxConnectionAgeMs: 0,
+    proxyProtocol: "none",
+  };
+}
