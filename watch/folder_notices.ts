@@ -10,7 +10,7 @@ import type { Clock } from "./clock.ts";
 import { LinkedAbort } from "./deadline.ts";
 
 /** Looking without a notice. */
-export const LOOK_INTERVAL_MS = 5_000;
+export const LOOK_INTERVAL_MS = 2_000;
 /** An editor's write is several notices; this long after the last it is over. */
 export const QUIET_MS = 100;
 /** A folder that is never quiet is looked at nevertheless. */

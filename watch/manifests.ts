@@ -65,14 +65,15 @@ export async function* followManifests(
   const manifests = new ManifestFolder(folder);
   const trouble = new TroubleLog(logger, { folder });
   using notices = new FolderNotices(folder, clock);
-  let waiting = true;
+  let phase: SourceState["phase"] | undefined;
   while (!signal.aborted) {
     notices.listen();
     try {
       const changed = await manifests.refresh();
       trouble.recovered("The folder can be read again");
-      if (waiting) yield { type: "state", state: { phase: "following" } };
-      waiting = false;
+      if (phase !== "following") {
+        yield { type: "state", state: { phase: phase = "following" } };
+      }
       if (changed) yield { type: "manifests", manifests: manifests.all() };
     } catch (cause) {
       trouble.failed(
@@ -80,10 +81,9 @@ export async function* followManifests(
         cause,
       );
       const reason = cause instanceof Error ? cause.message : String(cause);
-      if (!waiting) {
-        yield { type: "state", state: { phase: "waiting", reason } };
+      if (phase !== "waiting") {
+        yield { type: "state", state: { phase: phase = "waiting", reason } };
       }
-      waiting = true;
     }
     await notices.next(signal).catch(() => {});
   }
