@@ -68,7 +68,7 @@ for (const mode of ["watch", "auto", "poll"] satisfies WatchMode[]) {
           const informer = new Informer<Service>(
             followResource(model, SERVICES, {
               mode,
-              pollIntervalMs: 2000,
+              pollIntervalMs: 10_000,
               signal: stop.signal,
               clock,
               random: () => random,

@@ -5,6 +5,7 @@
  *
  * @module
  */
+import type { ApiClient, ApiRequest } from "../../watch/api.ts";
 import { Informer } from "../../watch/informer.ts";
 import { reflect, type Unwatchable } from "../../watch/reflector.ts";
 import { type Resource, SERVICES } from "../../watch/resource.ts";
@@ -15,13 +16,63 @@ import type {
   Service,
   SourceEvent,
 } from "../../watch/types.ts";
-import { FakeClock } from "./fake_clock.ts";
+import { FakeClock, settle } from "./fake_clock.ts";
 import { FetchClient } from "./fetch_client.ts";
 import { type RawHandler, RawServer } from "./raw_server.ts";
 
 export interface FollowingOptions<T extends ClusterObject> {
   readonly resource?: Resource<T>;
   readonly mayGiveUp?: boolean;
+}
+
+/**
+ * A client whose answers arrive in no time of the test's clock: what is not a
+ * stream is read to its end before it is handed on.
+ */
+class PromptClient implements ApiClient {
+  readonly server: string;
+  readonly #client: FetchClient;
+  readonly #underWay = new Set<Promise<unknown>>();
+
+  constructor(server: string) {
+    this.server = server;
+    this.#client = new FetchClient(server);
+  }
+
+  request(path: string, options: ApiRequest = {}): Promise<Response> {
+    const answer = this.#request(path, options);
+    this.#underWay.add(answer);
+    const done = () => void this.#underWay.delete(answer);
+    answer.then(done, done);
+    return answer;
+  }
+
+  async #request(path: string, options: ApiRequest): Promise<Response> {
+    const response = await this.#client.request(path, options);
+    const query = new URLSearchParams(options.query);
+    return query.has("watch") && !isProbe(query)
+      ? response
+      : new Response(await response.arrayBuffer());
+  }
+
+  /** Resolves when no answer is under way, or at least not soon. */
+  async untilAnswered(): Promise<void> {
+    let isLate = false;
+    let timer: ReturnType<typeof setTimeout> | undefined;
+    const late = new Promise<void>((resolve) => {
+      timer = setTimeout(resolve, 200);
+    }).then(() => void (isLate = true));
+    // An answer may lead to the next question at once.
+    while (this.#underWay.size > 0 && !isLate) {
+      await Promise.race([late, Promise.allSettled([...this.#underWay])]);
+      await settle();
+    }
+    clearTimeout(timer);
+  }
+
+  [Symbol.dispose](): void {
+    this.#client[Symbol.dispose]();
+  }
 }
 
 /** A test that hangs is a test that failed. */
@@ -38,7 +89,7 @@ export class Following<T extends ClusterObject = Service>
   readonly waits: number[] = [];
   /** What the reflector returned. */
   result: Unwatchable | undefined;
-  readonly #client: FetchClient;
+  readonly #client: PromptClient;
   readonly #stop = new AbortController();
   #advancing = Promise.resolve();
   readonly #running: Promise<void>;
@@ -49,7 +100,7 @@ export class Following<T extends ClusterObject = Service>
       this.#notify();
       return handler(request, reply);
     });
-    this.#client = new FetchClient(this.server.url);
+    this.#client = new PromptClient(this.server.url);
     const resource = options.resource ??
       (SERVICES as unknown as Resource<T>);
     const client = new ResourceClient(this.#client, resource, {
@@ -127,8 +178,10 @@ export class Following<T extends ClusterObject = Service>
       const ms = this.clock.now() - began;
       if (ms >= mostMs) throw new Error(`${condition} not within ${mostMs} ms`);
       await this.clock.advance(stepMs);
-      // The network is real: give an answer that is due time to arrive.
-      await new Promise((resolve) => setTimeout(resolve, 5));
+      // The network is real: give an answer that is due time to arrive, and
+      // an event of an open stream too.
+      await this.#client.untilAnswered();
+      await new Promise((resolve) => setTimeout(resolve, 2));
     }
     return this.clock.now() - began;
   }
