@@ -17,7 +17,8 @@ export {
   type LoggedRequest,
   type WatchMode,
 } from "./faults.ts";
-export type { DeleteOptions, ObjectName, WriteOptions } from "./registry.ts";
+export type { ObjectName, WriteOptions } from "./registry.ts";
+export type { DeleteOptions } from "./object_meta.ts";
 export type { PatchType } from "./patching.ts";
 export type { KubeObject } from "./resource.ts";
 export { StatusError } from "./status.ts";

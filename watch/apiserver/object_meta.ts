@@ -5,7 +5,18 @@
  * @module
  */
 import { isEqual } from "./patch.ts";
-import { type KubeMetadata, type KubeObject } from "./resource.ts";
+import {
+  type KubeMetadata,
+  type KubeObject,
+  type ResourceDefinition,
+  text,
+} from "./resource.ts";
+import { badRequest, conflict } from "./status.ts";
+
+export interface DeleteOptions {
+  dryRun?: boolean;
+  preconditions?: { uid?: string; resourceVersion?: string };
+}
 
 /** Metadata without what only the server says. */
 export function withoutServerFields(metadata: KubeMetadata) {
@@ -70,4 +81,52 @@ export function successor(
   const object: KubeObject = { ...given, metadata };
   if (options.hasStatus) object.status = before.status;
   return object;
+}
+
+/**
+ * The object's namespace is the request's.
+ *
+ * @throws {StatusError} 400, it says another
+ */
+export function placeIn(
+  definition: ResourceDefinition,
+  object: KubeObject,
+  namespace: string,
+): void {
+  const { metadata } = object;
+  if (!definition.namespaced) {
+    delete metadata.namespace;
+    return;
+  }
+  const own = text(metadata.namespace);
+  if (own !== "" && namespace !== "" && own !== namespace) {
+    throw badRequest(
+      "the namespace of the provided object does not match the namespace sent on the request",
+    );
+  }
+  metadata.namespace = own || namespace || "default";
+}
+
+/** @throws {StatusError} 409, it is not the object that was meant */
+export function checkPreconditions(
+  definition: ResourceDefinition,
+  { metadata }: KubeObject,
+  { preconditions = {} }: DeleteOptions,
+): void {
+  const wanted = [
+    ["UID", preconditions.uid, metadata.uid],
+    [
+      "ResourceVersion",
+      preconditions.resourceVersion,
+      metadata.resourceVersion,
+    ],
+  ] as const;
+  for (const [what, given, own] of wanted) {
+    if (given === undefined || given === own) continue;
+    throw conflict(
+      definition,
+      metadata.name,
+      `the ${what} in the precondition (${given}) does not match the ${what} in record (${own}). The object might have been deleted and then recreated`,
+    );
+  }
 }

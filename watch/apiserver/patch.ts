@@ -161,10 +161,16 @@ export function isEqual(a: unknown, b: unknown): boolean {
     keys.every((key) => Object.hasOwn(b, key) && isEqual(a[key], b[key]));
 }
 
-function misfit(_why: string): StatusError {
+/** The real server keeps the reason to itself. */
+function misfit(why: string): StatusError {
   return new StatusError(
     422,
     "the server rejected our request due to an error in our request",
-    { reason: "Invalid", details: {} },
+    {
+      reason: "Invalid",
+      details: {
+        causes: [{ reason: "FieldValueInvalid", message: why, field: "patch" }],
+      },
+    },
   );
 }

@@ -9,6 +9,9 @@
 import { metadataErrors } from "./names.ts";
 import { decodeObject, type DecodeOptions } from "./decoding.ts";
 import {
+  checkPreconditions,
+  type DeleteOptions,
+  placeIn,
   randomSuffix,
   sameContent,
   successor,
@@ -51,11 +54,6 @@ export interface WriteOptions extends DecodeOptions {
   fieldManager?: string;
 }
 
-export interface DeleteOptions {
-  dryRun?: boolean;
-  preconditions?: { uid?: string; resourceVersion?: string };
-}
-
 export interface Written {
   readonly object: KubeObject;
   readonly created: boolean;
@@ -94,7 +92,7 @@ export class Registry {
   ): KubeObject {
     const object = decodeObject(definition, given, options);
     const { metadata } = object;
-    this.#place(definition, object, options.namespace);
+    placeIn(definition, object, options.namespace);
     if (text(metadata.resourceVersion) !== "") {
       throw badRequest(
         "resourceVersion should not be set on objects to be created",
@@ -128,7 +126,7 @@ export class Registry {
     options: WriteOptions = {},
   ): Written {
     const object = decodeObject(definition, given, options);
-    this.#place(definition, object, name.namespace);
+    placeIn(definition, object, name.namespace);
     const { metadata } = object;
     if (text(metadata.name) === "") metadata.name = name.name;
     if (metadata.name !== name.name) {
@@ -184,7 +182,7 @@ export class Registry {
     options: DeleteOptions = {},
   ): { object: KubeObject; gone: boolean } {
     const object = this.get(definition, name);
-    this.#checkPreconditions(definition, object, options);
+    checkPreconditions(definition, object, options);
     const refusal = definition.refusesDelete?.(object);
     if (refusal !== undefined) {
       throw forbidden(definition, name.name, refusal);
@@ -274,7 +272,7 @@ export class Registry {
         ),
       ]);
     }
-    this.#place(definition, object, namespace ?? "");
+    placeIn(definition, object, namespace ?? "");
     return this.#replace(definition, previous, object, options);
   }
 
@@ -314,26 +312,6 @@ export class Registry {
       return { object: this.#remove(definition, previous), created: false };
     }
     return { object: this.#put(definition, object, previous), created: false };
-  }
-
-  /** The object's namespace is the request's. */
-  #place(
-    definition: ResourceDefinition,
-    object: KubeObject,
-    namespace: string,
-  ): void {
-    const { metadata } = object;
-    if (!definition.namespaced) {
-      delete metadata.namespace;
-      return;
-    }
-    const own = text(metadata.namespace);
-    if (own !== "" && namespace !== "" && own !== namespace) {
-      throw badRequest(
-        "the namespace of the provided object does not match the namespace sent on the request",
-      );
-    }
-    metadata.namespace = own || namespace || "default";
   }
 
   #admit(
@@ -380,29 +358,6 @@ export class Registry {
     const { plural } = this.#namespaces;
     if (this.#store.get(plural, name!) !== undefined) return;
     this.create(this.#namespaces, { metadata: { name } }, { namespace: "" });
-  }
-
-  #checkPreconditions(
-    definition: ResourceDefinition,
-    { metadata }: KubeObject,
-    { preconditions = {} }: DeleteOptions,
-  ): void {
-    const wanted = [
-      ["UID", preconditions.uid, metadata.uid],
-      [
-        "ResourceVersion",
-        preconditions.resourceVersion,
-        metadata.resourceVersion,
-      ],
-    ] as const;
-    for (const [what, given, own] of wanted) {
-      if (given === undefined || given === own) continue;
-      throw conflict(
-        definition,
-        metadata.name,
-        `the ${what} in the precondition (${given}) does not match the ${what} in record (${own}). The object might have been deleted and then recreated`,
-      );
-    }
   }
 }
 

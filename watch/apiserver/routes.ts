@@ -5,6 +5,7 @@
  *
  * @module
  */
+import type { DeleteOptions } from "./object_meta.ts";
 import type { PatchType } from "./patching.ts";
 import { parse, stringify } from "@std/yaml";
 import { type Context, Hono } from "hono";
@@ -13,12 +14,7 @@ import { discoveryRoutes, pathOf } from "./discovery.ts";
 import type { Faults } from "./faults.ts";
 import { listPage } from "./paging.ts";
 import { PROTOBUF_TYPE, readProtobuf } from "./protobuf.ts";
-import type {
-  DeleteOptions,
-  ObjectName,
-  Registry,
-  WriteOptions,
-} from "./registry.ts";
+import type { ObjectName, Registry, WriteOptions } from "./registry.ts";
 import { listOf, oneOf, representationOf } from "./representation.ts";
 import {
   apiVersion,

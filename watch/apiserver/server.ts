@@ -5,6 +5,7 @@
  *
  * @module
  */
+import type { DeleteOptions } from "./object_meta.ts";
 import type { PatchType } from "./patching.ts";
 import { checkAccess } from "./access.ts";
 import { endpointSlices } from "./endpoint_slices.ts";
@@ -13,12 +14,7 @@ import { Faults, type LoggedRequest } from "./faults.ts";
 import { FIXED_NAMESPACES, namespaces } from "./namespaces.ts";
 import { nodes } from "./nodes.ts";
 import { pods } from "./pods.ts";
-import {
-  type DeleteOptions,
-  type ObjectName,
-  Registry,
-  type WriteOptions,
-} from "./registry.ts";
+import { type ObjectName, Registry, type WriteOptions } from "./registry.ts";
 import type { KubeObject, ResourceDefinition } from "./resource.ts";
 import { record, text } from "./resource.ts";
 import { apiRoutes, errorResponse } from "./routes.ts";
@@ -240,7 +236,8 @@ class EmbeddedServer implements ApiServer {
   }
 
   get(resource: string, name: ObjectName): KubeObject {
-    return this.#registry.get(this.#definition(resource), name);
+    const definition = this.#definition(resource);
+    return this.#registry.get(definition, this.#named(definition, name));
   }
 
   list(resource: string): readonly KubeObject[] {
@@ -263,7 +260,7 @@ class EmbeddedServer implements ApiServer {
       definition,
       this.#named(definition, {
         name: text(name),
-        namespace: text(namespace) || "default",
+        namespace: text(namespace),
       }),
       object,
       options,
@@ -318,7 +315,10 @@ class EmbeddedServer implements ApiServer {
   }
 
   #named({ namespaced }: ResourceDefinition, name: ObjectName): ObjectName {
-    return namespaced ? name : { namespace: "", name: name.name };
+    return {
+      namespace: namespaced ? name.namespace || "default" : "",
+      name: name.name,
+    };
   }
 
   /** A namespace takes its objects along. */
