@@ -5,12 +5,13 @@
  *
  * @module
  */
+import { getLogger } from "@std/log";
 import type { DeleteOptions } from "./object_meta.ts";
 import type { PatchType } from "./patching.ts";
 import { checkAccess } from "./access.ts";
 import { endpointSlices } from "./endpoint_slices.ts";
 import { events } from "./events.ts";
-import { Faults, type LoggedRequest } from "./faults.ts";
+import { Faults, FaultyResponse, type LoggedRequest } from "./faults.ts";
 import { FIXED_NAMESPACES, namespaces } from "./namespaces.ts";
 import { nodes } from "./nodes.ts";
 import { pods } from "./pods.ts";
@@ -24,8 +25,6 @@ import { services } from "./services.ts";
 import { pathNotFound, StatusError } from "./status.ts";
 import { Store } from "./store.ts";
 import { Watches } from "./watches.ts";
-import { FaultyResponse } from "./faults.ts";
-import { getLogger } from "@std/log";
 
 const logger = getLogger("watch");
 

@@ -3,9 +3,8 @@
  * (pkg/apis/core/validation, ValidateService and ValidateServiceUpdate). It
  * sees the object with its defaults, before addresses are given out.
  *
- * Two things are allowed here that the real server refuses: loopback external
- * IPs, since the demo's cluster lives on 127.0.0.0/8, and names that begin
- * with a digit are not (newer servers take them).
+ * Loopback external IPs are allowed, unlike there: the demo's cluster lives on
+ * 127.0.0.0/8.
  *
  * @module
  */
