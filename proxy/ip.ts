@@ -21,6 +21,8 @@ export type IpFamily = "IPv4" | "IPv6";
  * @returns `undefined` for anything else, zones (`fe80::1%eth0`) included
  */
 export function canonicalIp(text: string): string | undefined {
+  // Nearly always so, and this is asked for every endpoint of a cluster.
+  if (isIPv4(text)) return text;
   const tail = SLOPPY_IPV4_TAIL_REGEXP.exec(text)?.[0];
   if (tail !== undefined) {
     // `isIP` takes no leading zeros and `URL` reads them as octal: neither is
