@@ -18,6 +18,7 @@
  *
  * @module
  */
+import { setImmediate } from "node:timers";
 import { getLogger } from "@std/log";
 import type { Clock } from "../watch/clock.ts";
 
@@ -96,7 +97,7 @@ export class SyncRunner {
     await Promise.race([this.#wake.promise, due]);
     timer.abort();
     // Let what else arrived in this turn of the event loop join in.
-    await new Promise((resolve) => setTimeout(resolve, 0));
+    await new Promise<void>((resolve) => setImmediate(resolve));
   }
 
   #pauseMs(): number {
