@@ -5,17 +5,24 @@
  *
  * @module
  */
-import { dump, load } from "js-yaml";
+import { dump, loadAll } from "js-yaml";
 
 /**
  * Reads one YAML document (a file with several is split by the caller).
  *
- * @returns plain objects, arrays and scalars; `null` or `undefined` for an
- *   empty document
- * @throws {Error} a `YAMLException`, whose message names line and column
+ * @returns plain objects, arrays and scalars; `null` for an empty document
+ * @throws {Error} a `YAMLException`, whose message names line and column, or a
+ *   `SyntaxError` where there are several documents
  */
 export function parse(text: string): unknown {
-  return load(text);
+  // `load` would throw for an empty text, where `@std/yaml` answers null.
+  const documents: unknown[] = loadAll(text);
+  if (documents.length > 1) {
+    throw new SyntaxError(
+      `Cannot parse YAML as one document: it has ${documents.length}`,
+    );
+  }
+  return documents[0] ?? null;
 }
 
 /** Writes `value` as one YAML document, without line folding. */

@@ -1,0 +1,84 @@
+/** The logger that `@std/log` is bound to: one event, one line. */
+import { getLogger, type LogSetup, setup } from "@std/log";
+import assert from "node:assert/strict";
+
+async function logged(
+  options: Partial<LogSetup>,
+  log: (logger: ReturnType<typeof getLogger>) => void,
+): Promise<string[]> {
+  const lines: string[] = [];
+  await setup({
+    level: "info",
+    format: "text",
+    stacks: false,
+    write: (line) => lines.push(line),
+    ...options,
+  });
+  log(getLogger("proxy"));
+  await setup({ level: "error", format: "text", stacks: false, write() {} });
+  return lines;
+}
+
+Deno.test("a text line has time, level, module, message and properties", async () => {
+  const [line] = await logged(
+    {},
+    (logger) => logger.info("Ready", { services: 3, address: "10.0.0.1:80" }),
+  );
+  assert.match(
+    line ?? "",
+    /^\d{4}-\d\d-\d\dT[\d:.]+Z INFO {2}proxy: Ready services=3 address=10\.0\.0\.1:80\n$/,
+  );
+});
+
+Deno.test("text from outside cannot forge a line or move the cursor", async () => {
+  const lines = await logged(
+    {},
+    (logger) =>
+      logger.warn("Cannot read\nERROR main: forged", {
+        name: "a\nERROR main: forged \u001b[2J\u009b",
+      }),
+  );
+  assert.equal(lines.length, 1);
+  assert.equal(lines[0]?.split("\n").length, 2);
+  assert.ok(!/\p{Cc}(?!$)/u.test((lines[0] ?? "").trimEnd()));
+});
+
+Deno.test("an error is told with its causes, its stack only when asked", async () => {
+  const cause = new Error("connection refused");
+  const error = new Error("Cannot list services", { cause });
+  const [short] = await logged(
+    {},
+    (logger) => logger.error("Failed", { error }),
+  );
+  assert.match(
+    short ?? "",
+    /error="Cannot list services: connection refused"\n$/,
+  );
+  const [long] = await logged(
+    { stacks: true },
+    (logger) => logger.error("Failed", { error }),
+  );
+  assert.match(long ?? "", /log_test\.ts:\d+/);
+});
+
+Deno.test("a JSON line is one JSON object", async () => {
+  const lines = await logged(
+    { format: "json" },
+    (logger) =>
+      logger.info("Ready", { services: 3, error: new Error("no\nway") }),
+  );
+  const record = JSON.parse(lines[0] ?? "");
+  assert.equal(record.message, "Ready");
+  assert.equal(record.properties.services, 3);
+  assert.equal(record.properties.error, "no\nway");
+  assert.equal((lines[0] ?? "").trimEnd().includes("\n"), false);
+});
+
+Deno.test("what is below the level is not written", async () => {
+  const lines = await logged({ level: "warn" }, (logger) => {
+    logger.debug("one");
+    logger.info("two");
+    logger.warn("three");
+  });
+  assert.equal(lines.length, 1);
+});
