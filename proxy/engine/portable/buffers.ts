@@ -13,7 +13,7 @@
  */
 export const SMALL_BUFFER_BYTES = 4 * 1024;
 
-/** Measured: half the CPU of 64 KiB (see the table in ../README.md). */
+/** What a direction borrows, in bytes; ../README.md has the measurements. */
 export const LARGE_BUFFER_BYTES = 256 * 1024;
 
 /**
@@ -21,7 +21,7 @@ export const LARGE_BUFFER_BYTES = 256 * 1024;
  * theirs, so this, and not the number of connections, bounds the memory
  * (64 MiB); who gets none goes on with its small buffer.
  */
-const LARGE_BUFFERS_MAX = 256;
+export const LARGE_BUFFERS_MAX = 256;
 
 /** How many of them are kept when nobody needs them. */
 const LARGE_BUFFERS_KEPT = 16;
@@ -30,6 +30,11 @@ const LARGE_BUFFERS_KEPT = 16;
 export class BufferPool {
   readonly #free: Uint8Array<ArrayBuffer>[] = [];
   #lent = 0;
+
+  /** How many large buffers are out. */
+  get lent(): number {
+    return this.#lent;
+  }
 
   /** A large buffer to be given back, or `undefined` if all are lent. */
   take(): Uint8Array<ArrayBuffer> | undefined {

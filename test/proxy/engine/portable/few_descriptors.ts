@@ -1,0 +1,23 @@
+/**
+ * A program for a test, run with `ulimit -n 100`: forwards to a port of
+ * 127.0.0.1. Prints its own port, then its log.
+ *
+ *     deno run -A few_descriptors.ts PORT
+ *
+ * @module
+ */
+import { setup } from "@std/log";
+import { print } from "../../../../proxy/commands/terminal.ts";
+import { createPortableEngine } from "../../../../proxy/engine/portable/engine.ts";
+import { systemClock } from "../../../../watch/mod.ts";
+import { INTERNAL, policy } from "../../../conformance/engine.ts";
+
+await setup({ level: "warn", format: "text", stacks: false, write: print });
+const forwarder = createPortableEngine({ clock: systemClock }).forwarder(
+  policy([{ ip: "127.0.0.1", port: Number(Deno.args[0]) }]),
+);
+const { address } = await forwarder.listen(
+  { ip: "127.0.0.1", port: 0 },
+  INTERNAL,
+);
+print(`${address.port}\n`);

@@ -1,0 +1,152 @@
+import assert from "node:assert/strict";
+import type { EndpointAddress } from "../../../../proxy/engine/engine.ts";
+import { listenTcp } from "../../../../proxy/engine/portable/tcp_listener.ts";
+import { RepeatedLog } from "../../../../proxy/repeated_log.ts";
+import { FakeClock, settle } from "../../../support/fake_clock.ts";
+import { program, testWith } from "../../../support/needs.ts";
+import { dialServer, echoServer, text, within } from "../../../support/tcp.ts";
+
+/** As Deno reports what it has no class for. */
+function systemError(code: string): Error {
+  return Object.assign(new Error(`${code} (os error)`), { code });
+}
+
+/** Runs with a `Deno.listen` whose sockets accept as `accept` says. */
+async function withFakeSocket(
+  accept: () => Promise<Deno.TcpConn>,
+  run: () => Promise<void>,
+): Promise<void> {
+  const { listen } = Deno;
+  const waiting = Promise.withResolvers<Deno.TcpConn>();
+  const fake = {
+    addr: { hostname: "127.0.0.1", port: 80, transport: "tcp" },
+    accept: () => Promise.race([accept(), waiting.promise]),
+    close: () => waiting.reject(new Deno.errors.BadResource("closed")),
+  };
+  try {
+    Deno.listen = (() => fake) as unknown as typeof Deno.listen;
+    await run();
+  } finally {
+    Deno.listen = listen;
+  }
+}
+
+Deno.test("listenTcp() pauses while there are no descriptors, and resumes", async () => {
+  const clock = new FakeClock();
+  const lines: string[] = [];
+  const log = new RepeatedLog({
+    clock,
+    write: (message) => lines.push(message),
+  });
+  const connection = {} as Deno.TcpConn;
+  let attempts = 0;
+  let accepted = 0;
+  const accept = () => {
+    attempts++;
+    if (attempts <= 10) return Promise.reject(systemError("EMFILE"));
+    if (attempts === 11) return Promise.resolve(connection);
+    if (attempts === 12) return Promise.reject(systemError("ENFILE"));
+    return new Promise<Deno.TcpConn>(() => {});
+  };
+  await withFakeSocket(accept, async () => {
+    const listener = listenTcp({ ip: "127.0.0.1", port: 80 }, {
+      clock,
+      log,
+      handle: (got) => {
+        assert.equal(got, connection);
+        accepted++;
+      },
+    });
+    const pausesMs: number[] = [];
+    for (let n = 0; n < 10; n++) {
+      await clock.untilSleeping(1_000);
+      pausesMs.push(clock.nextInMs!);
+      await clock.advance(clock.nextInMs!);
+    }
+    assert.deepEqual(pausesMs, [
+      ...[10, 20, 40, 80, 160, 320, 640],
+      ...[1_000, 1_000, 1_000],
+    ]);
+    assert.equal(accepted, 1);
+    assert.equal(clock.nextInMs, 10, "a success begins the pauses anew");
+    assert.deepEqual(lines, ["Cannot accept connections; trying again"]);
+    listener.close();
+    await listener.ended;
+    log[Symbol.dispose]();
+    assert.equal(clock.sleeping, 0);
+  });
+});
+
+Deno.test("listenTcp() takes a client that left before it was accepted in its stride", async () => {
+  const clock = new FakeClock();
+  const log = new RepeatedLog({ clock, write: () => assert.fail() });
+  let attempts = 0;
+  const accept = () =>
+    attempts++ < 3
+      ? Promise.reject(new Deno.errors.ConnectionAborted("aborted"))
+      : new Promise<Deno.TcpConn>(() => {});
+  await withFakeSocket(accept, async () => {
+    const listener = listenTcp({ ip: "127.0.0.1", port: 80 }, {
+      clock,
+      log,
+      handle: () => assert.fail(),
+    });
+    await settle();
+    assert.equal(attempts, 4);
+    assert.equal(clock.sleeping, 0);
+    listener.close();
+    await listener.ended;
+  });
+});
+
+testWith(
+  [program("sh")],
+  "the engine serves again after it ran out of descriptors",
+  () => within(30_000, runOut()),
+);
+
+async function runOut(): Promise<void> {
+  await using server = echoServer();
+  const script = new URL("few_descriptors.ts", import.meta.url).pathname;
+  await using child = new Deno.Command("sh", {
+    args: [
+      "-c",
+      'ulimit -n 100 && exec "$0" run -A "$@"',
+      Deno.execPath(),
+      script,
+      String(server.address.port),
+    ],
+    stdout: "piped",
+  }).spawn();
+  const output = child.stdout.pipeThrough(new TextDecoderStream())
+    .getReader();
+  const port = Number((await output.read()).value);
+  const address = { ip: "127.0.0.1", port };
+
+  const open: Deno.Conn[] = [];
+  for (let n = 0; n < 200; n++) open.push(await dialServer(address));
+  let log = "";
+  while (!log.includes("Too many open files")) {
+    log += (await output.read()).value;
+  }
+  for (const connection of open) connection.close();
+
+  while (!await echoes(address));
+  child.kill("SIGKILL");
+  for (let more = await output.read(); !more.done;) {
+    log += more.value;
+    more = await output.read();
+  }
+  assert.ok(log.split("\n").length < 10, log);
+}
+
+/** False: the connection was not served, as long as there are too few. */
+async function echoes(address: EndpointAddress): Promise<boolean> {
+  using connection = await dialServer(address);
+  try {
+    await connection.write(text("ping"));
+    return await connection.read(new Uint8Array(4)) === 4;
+  } catch {
+    return false;
+  }
+}
