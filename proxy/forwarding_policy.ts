@@ -20,7 +20,9 @@ export function forwardingPolicy(state: ServicePortState): ForwardingPolicy {
       internal: internalEndpoints(state),
       external: externalEndpoints(state, { fromCluster: false }),
       externalFromCluster: externalEndpoints(state, { fromCluster: true }),
-      serving: state.endpoints.filter((endpoint) => endpoint.serving),
+      // Ready alone is enough: publishNotReadyAddresses makes endpoints ready
+      // that do not serve, and what is chosen for a flow must not end it.
+      serving: state.endpoints.filter(({ serving, ready }) => serving || ready),
     },
     affinityMs: servicePort.affinitySeconds * 1_000,
     balancer: "round-robin",

@@ -55,6 +55,7 @@ const MAY_IMPORT: Readonly<Record<string, Rule>> = {
 const PURE = [
   "proxy/desired_state.ts",
   "proxy/endpoint.ts",
+  "proxy/forwarding_policy.ts",
   "proxy/ip.ts",
   "proxy/listen_addresses.ts",
   "proxy/load_balancer.ts",

@@ -51,8 +51,8 @@ export interface EndpointLists {
   /** For clients of other addresses that are this node, or pods (fact 5.51). */
   readonly externalFromCluster: readonly EndpointAddress[];
   /**
-   * Every endpoint that serves, chosen by no policy: a UDP flow goes on as long
-   * as its endpoint is one of these (facts 10.49, 10.55).
+   * Every endpoint that serves or is ready, whatever the policy: a UDP flow goes
+   * on as long as its endpoint is one of these (facts 10.49, 10.55).
    */
   readonly serving: readonly EndpointAddress[];
 }
