@@ -28,6 +28,12 @@ export const UNPROVEN_SILENCE_MS = 5_000;
 export const OVERTIME_MS = 10_000;
 /** client-go's `defaultMinWatchTimeout`; the longest is twice that. */
 export const SHORTEST_WATCH_SECONDS = 300;
+/**
+ * So many probes in a row may find the server ahead and nothing missed. An API
+ * server sends a bookmark every minute or so: a stream without any is odd, and
+ * whatever swallows its events may swallow a glimpse's too.
+ */
+export const MOST_DOUBTS = 4;
 const LOOK_MS = 5_000;
 
 /** Why a watch has no more events. */
@@ -46,8 +52,12 @@ export type WatchEnd =
   | { readonly why: "dead"; readonly error: unknown }
   /** The server had events, and they did not come. */
   | { readonly why: "stalled"; readonly error: unknown }
+  /** Lists are answered, watches are kept open and say nothing. */
+  | { readonly why: "mute"; readonly error: unknown }
   /** The server's data is older than this watch. */
-  | { readonly why: "behind"; readonly error: unknown };
+  | { readonly why: "behind"; readonly error: unknown }
+  /** For minutes the server's version has moved, and nothing came. */
+  | { readonly why: "doubtful"; readonly error: unknown };
 
 /** Any event but ERROR, which ends a watch. */
 export type ObjectEvent = Exclude<WatchEvent, { type: "ERROR" }>;
@@ -57,7 +67,7 @@ export interface MonitorOptions {
   readonly random: () => number;
   readonly signal: AbortSignal;
   readonly freshConnection: boolean;
-  /** A stream to this server has delivered before. */
+  /** The server is as it was when a stream of it last delivered. */
   readonly proven: boolean;
 }
 
@@ -115,7 +125,7 @@ export async function* monitorWatch<T extends ClusterObject>(
           }
           break;
         case "verdict": {
-          const end = endBy(first.verdict, client);
+          const end = endBy(first.verdict, { client, doubts: silence.doubts });
           if (end !== undefined) return end;
           break;
         }
@@ -140,6 +150,7 @@ class Silence<T extends ClusterObject> {
   #since: number;
   #patienceMs: number;
   #probeAt: number;
+  #doubts = 0;
   #probe:
     | { readonly abort: LinkedAbort; readonly notice: Promise<Notice> }
     | undefined;
@@ -162,11 +173,17 @@ class Silence<T extends ClusterObject> {
     return this.#clock.now() - this.#since;
   }
 
+  /** Probes in a row that found the server ahead and nothing missed. */
+  get doubts(): number {
+    return this.#doubts;
+  }
+
   /** A line came: whatever a probe would say is out of date. */
   broken(): void {
     this.#since = this.#clock.now();
     this.#patienceMs = SILENCE_MS;
     this.#probeAt = this.#since + SILENCE_MS;
+    this.#doubts = 0;
     this.#probe?.abort[Symbol.dispose]();
     this.#probe = undefined;
   }
@@ -202,6 +219,7 @@ class Silence<T extends ClusterObject> {
         this.#probe = undefined;
         this.#patienceMs = Math.min(this.#patienceMs * 2, SILENCE_MS);
         this.#probeAt = this.#clock.now() + this.#patienceMs;
+        this.#doubts = verdict.verdict === "newer" ? this.#doubts + 1 : 0;
         return { kind: "verdict", verdict };
       },
       never,
@@ -248,26 +266,35 @@ function asEnd(error: unknown, started: boolean): WatchEnd {
 
 function endBy<T extends ClusterObject>(
   verdict: ProbeVerdict,
-  client: ResourceClient<T>,
+  { client, doubts }: { client: ResourceClient<T>; doubts: number },
 ): WatchEnd | undefined {
-  const name = client.resource.name;
+  const watch = `Watch of ${client.resource.name}`;
   switch (verdict.verdict) {
     case "fine":
       return undefined;
+    case "newer":
+      return doubts < MOST_DOUBTS ? undefined : {
+        why: "doubtful",
+        error: new Error(`${watch} is silent for too long`),
+      };
     case "gone":
       return { why: "refused", error: verdict.error };
     case "unreachable":
       return { why: "dead", error: verdict.error };
+    case "mute":
+      return { why: "mute", error: verdict.error };
     case "missed":
       return {
         why: "stalled",
-        error: new Error(`Watch of ${name} is silent while ${name} change`),
+        error: new Error(
+          `${watch} is silent while ${client.resource.name} change`,
+        ),
       };
     case "behind":
       return {
         why: "behind",
         error: new Error(
-          `Watch of ${name} is at a version that the server has not reached`,
+          `${watch} is at a version that the server has not reached`,
         ),
       };
   }

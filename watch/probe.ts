@@ -13,7 +13,7 @@
  */
 import { ApiError, isGone } from "./api.ts";
 import type { Clock } from "./clock.ts";
-import { withDeadline } from "./deadline.ts";
+import { DeadlineError, withDeadline } from "./deadline.ts";
 import type { ResourceClient } from "./resource_client.ts";
 import type { ClusterObject } from "./types.ts";
 import { compareVersions } from "./version.ts";
@@ -27,6 +27,10 @@ const GLIMPSE_SECONDS = 1;
 export type ProbeVerdict =
   /** Nothing was missed, or the server would not tell. */
   | { readonly verdict: "fine" }
+  /** The server's version is newer, and a glimpse showed nothing of ours. */
+  | { readonly verdict: "newer" }
+  /** It lists, and does not even answer a watch of one second. */
+  | { readonly verdict: "mute"; readonly error: unknown }
   /** The server has events that the stream did not deliver. */
   | { readonly verdict: "missed" }
   /** The stream's version is newer than the server's: it was set back. */
@@ -58,15 +62,7 @@ export async function probe<T extends ClusterObject>(
     const order = compareVersions(current, resourceVersion);
     if (order === 0) return { verdict: "fine" };
     if (order !== undefined && order < 0) return { verdict: "behind" };
-    const verdict = await withDeadline(
-      (signal) => glimpse(client, resourceVersion, signal),
-      {
-        clock: options.clock,
-        ms: PROBE_TIMEOUT_MS,
-        signal: options.signal,
-        what: `${client.server} does not answer a watch`,
-      },
-    );
+    const verdict = await glimpseInTime(client, resourceVersion, options);
     if (verdict.verdict === "missed") {
       await options.clock.delay(PROBE_GRACE_MS, options.signal);
     }
@@ -77,6 +73,28 @@ export async function probe<T extends ClusterObject>(
     // A refusal is an answer: the server is there, and may be well again soon.
     if (error instanceof ApiError) return { verdict: "fine" };
     return { verdict: "unreachable", error };
+  }
+}
+
+/** As `glimpse()`; a server that has just listed, but keeps this open, is mute. */
+async function glimpseInTime<T extends ClusterObject>(
+  client: ResourceClient<T>,
+  resourceVersion: string,
+  options: ProbeOptions,
+): Promise<ProbeVerdict> {
+  try {
+    return await withDeadline(
+      (signal) => glimpse(client, resourceVersion, signal),
+      {
+        clock: options.clock,
+        ms: PROBE_TIMEOUT_MS,
+        signal: options.signal,
+        what: `${client.server} does not end a watch of ${GLIMPSE_SECONDS} s`,
+      },
+    );
+  } catch (error) {
+    if (!(error instanceof DeadlineError)) throw error;
+    return { verdict: "mute", error };
   }
 }
 
@@ -96,5 +114,5 @@ async function glimpse<T extends ClusterObject>(
     if (event.type !== "ERROR") return { verdict: "missed" };
     throw new ApiError(event.status, `Cannot watch ${client.resource.name}`);
   }
-  return { verdict: "fine" };
+  return { verdict: "newer" };
 }

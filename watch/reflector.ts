@@ -184,7 +184,8 @@ class Reflection<T extends ClusterObject> {
       random: this.#random,
       signal: this.#signal,
       freshConnection,
-      proven: this.#proven,
+      // After a failure the server may be another one than before.
+      proven: this.#proven && !freshConnection,
     });
     let version = resourceVersion;
     try {
@@ -308,21 +309,28 @@ class Reflection<T extends ClusterObject> {
         );
         return this.#promptly(fresh, end.error);
       case "stalled":
+      case "mute": {
         this.#stalls++;
         this.#watchTrouble.failed(
           "The watch does not deliver; trying again",
           end.error,
         );
-        return this.#giveUp(
-          messageOf(end.error),
-          !this.#proven || this.#stalls > 1,
-        ) ??
-          this.#promptly(this.#stalls > 1 ? LISTING : fresh, end.error);
+        const again = this.#stalls > 1;
+        // Where a watch of one second is not answered, a new one would not be.
+        const next = again || end.why === "mute" ? LISTING : fresh;
+        return this.#giveUp(messageOf(end.error), !this.#proven || again) ??
+          this.#promptly(next, end.error);
+      }
       case "behind":
         this.#watchTrouble.failed(
           "The server was set back; listing again",
           end.error,
         );
+        return this.#promptly(LISTING, end.error);
+      case "doubtful":
+        logger.debug("The watch is oddly silent; listing again", {
+          resource: this.#client.resource.name,
+        });
         return this.#promptly(LISTING, end.error);
     }
   }

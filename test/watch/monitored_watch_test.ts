@@ -101,10 +101,54 @@ Deno.test("a watch is kept while only other kinds of objects change", async () =
   await following.until(() => following.watches.length === 1);
   truth.version = 900;
   await following.advanceUntil(
-    () => following.server.requests.filter((r) => isProbe(r.query)).length >= 8,
+    () => following.server.requests.filter((r) => isProbe(r.query)).length >= 6,
     { mostMs: 240_000, stepMs: 5000 },
   );
   assert.deepEqual(following.watches, ["10"]);
+});
+
+Deno.test("a watch is doubted when for minutes only other kinds seem to change", async () => {
+  const truth = new Truth(silent);
+  // Something on the way swallows the events of every watch.
+  truth.onProbe = (reply, request) =>
+    request.isWatch
+      ? reply.begin().then(() => reply.end())
+      : truth.answer(reply, request);
+  await using following = new Following(truth.handle);
+  await following.until(() => following.watches.length === 1);
+  truth.change(81);
+  const ms = await following.advanceUntil(
+    () => following.served[0] === "web:81",
+    { mostMs: 240_000 },
+  );
+  assert.ok(ms > 60_000 && ms < 150_000, `${ms} ms`);
+});
+
+Deno.test("a server whose watches are mute is listed again", async () => {
+  const truth = new Truth(silent);
+  truth.onProbe = (reply, request) =>
+    request.isWatch ? silent(reply, request) : truth.answer(reply, request);
+  await using following = new Following(truth.handle);
+  await following.until(() => following.watches.length === 1);
+  truth.change(81);
+  const ms = await following.advanceUntil(
+    () => following.served[0] === "web:81",
+    { mostMs: 60_000 },
+  );
+  assert.ok(ms <= 20_000, `${ms} ms`);
+});
+
+Deno.test("a server whose watches are mute is given up on, where that is allowed", async () => {
+  const truth = new Truth(silent);
+  truth.onProbe = (reply, request) =>
+    request.isWatch ? silent(reply, request) : truth.answer(reply, request);
+  await using following = new Following(truth.handle, { mayGiveUp: true });
+  await following.until(() => following.watches.length === 1);
+  truth.change(81);
+  await following.advanceUntil(() => following.result !== undefined, {
+    mostMs: 60_000,
+  });
+  assert.match(following.result?.reason ?? "", /does not end a watch of 1 s/);
 });
 
 Deno.test("a dead connection is noticed by what it did not deliver", async () => {
