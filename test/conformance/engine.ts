@@ -62,6 +62,9 @@ export interface EngineTest {
 
 const LIMIT_MS = 30_000;
 
+/** A busy machine must not look like an endpoint that does not answer. */
+const PATIENT: EngineSettings = { dialTimeoutsMs: [20_000, 20_000] };
+
 /** Registers the tests. */
 export function runEngineConformance(suite: EngineConformance): void {
   const tests = [...streamTests, ...endpointTests, ...lifeTests];
@@ -101,7 +104,7 @@ async function runOne(
   const forwarders: Forwarder[] = [];
   const under: EngineUnderTest = {
     forwarder(endpoints, settings = {}) {
-      const engine = suite.createEngine(settings);
+      const engine = suite.createEngine({ ...PATIENT, ...settings });
       engines.push(engine);
       const forwarder = engine.forwarder(policy(endpoints));
       forwarders.push(forwarder);

@@ -143,13 +143,13 @@ export const streamTests: readonly EngineTest[] = [
     async run(engine) {
       await using server = tcpServer(async (connection) => {
         await readAll(connection);
-        for (let second = 0; second < 10; second++) {
-          await sleep(60);
+        for (let count = 0; count < 10; count++) {
+          await sleep(120);
           await writeAll(connection, text("."));
         }
       });
       const { address } = await engine.listen([server.address], {
-        lingerMs: 400,
+        lingerMs: 1_000,
       });
       using connection = await dialServer(address);
       const received = await exchange(connection, text("go"));

@@ -12,6 +12,9 @@ import { createPortableEngine } from "../../../../proxy/engine/portable/engine.t
 import { systemClock } from "../../../../watch/mod.ts";
 import { INTERNAL, policy } from "../../../conformance/engine.ts";
 
+// As the proxy does. Deno 2.9.6 makes its signal handling's own sockets when it
+// first needs them, which may be any time, and panics if it then cannot.
+Deno.addSignalListener("SIGTERM", () => Deno.exit());
 await setup({ level: "warn", format: "text", stacks: false, write: print });
 const forwarder = createPortableEngine({ clock: systemClock }).forwarder(
   policy([{ ip: "127.0.0.1", port: Number(Deno.args[0]) }]),

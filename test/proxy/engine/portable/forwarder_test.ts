@@ -1,0 +1,38 @@
+import assert from "node:assert/strict";
+import { setup } from "@std/log";
+import { createPortableEngine } from "../../../../proxy/engine/portable/engine.ts";
+import { systemClock } from "../../../../watch/mod.ts";
+import { INTERNAL, policy } from "../../../conformance/engine.ts";
+import { dialServer, ending, refusing, until } from "../../../support/tcp.ts";
+
+Deno.test("a forwarder tells of failures with a count, not one by one", async () => {
+  const lines: string[] = [];
+  await setup({
+    level: "info",
+    format: "text",
+    stacks: false,
+    write: (line) => lines.push(line),
+  });
+  const forwarder = createPortableEngine({ clock: systemClock }).forwarder(
+    policy([refusing()]),
+  );
+  const { address } = await forwarder.listen(
+    { ip: "127.0.0.1", port: 0 },
+    INTERNAL,
+  );
+  for (let n = 0; n < 50; n++) {
+    using connection = await dialServer(address);
+    await ending(connection);
+  }
+  await until("counted", () => forwarder.stats().connectionsFailed === 50);
+  const told = () =>
+    lines.map((line) =>
+      `${line.split(": ")[1]} ${/count=\d+/.exec(line)?.[0]}`
+    );
+  assert.equal(lines.length, 2, lines.join(""));
+  await forwarder.close(AbortSignal.abort());
+  assert.equal(lines.length, 4, lines.join(""));
+  for (const line of lines) assert.match(line, /service=default\/web:http/);
+  assert.equal(told().filter((line) => line.endsWith("count=1")).length, 2);
+  assert.equal(told().filter((line) => line.endsWith("count=49")).length, 2);
+});
