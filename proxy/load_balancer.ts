@@ -1,15 +1,25 @@
 /**
- * Which endpoint the next connection of a ServicePort goes to. In: the usable
- * endpoints, and for every pick the client's address. Out: one endpoint.
+ * Which endpoint the next connection of a ServicePort goes to. In: its policy,
+ * and for every pick the client's address and the list it came to. Out: one
+ * endpoint.
  *
  * A plain data structure: no sockets, no timers, and it never learns what a
  * Service is. One exists for each ServicePort, however many listeners or
- * threads that has, so that there is one rotation.
+ * threads that has, so that there is one rotation and one memory of clients.
  *
  * @module
  */
-import type { EndpointAddress } from "./engine/engine.ts";
+import type { Clock } from "../watch/clock.ts";
+import type { EndpointAddress, ForwardingPolicy } from "./engine/engine.ts";
 import { formatHostPort } from "./ip.ts";
+import { type Candidate, Rotation } from "./rotation.ts";
+import {
+  ENDPOINT_LIST_NAMES,
+  type EndpointListName,
+  SessionAffinity,
+} from "./session_affinity.ts";
+
+export type { EndpointListName } from "./session_affinity.ts";
 
 /** Whom we choose for; what keeps clients at their endpoint looks at `ip`. */
 export interface ClientAddress {
@@ -18,28 +28,11 @@ export interface ClientAddress {
   readonly port: number;
 }
 
-/**
- * The choice of endpoints for one ServicePort.
- *
- * 1. `pick` answers only endpoints of the last `update`.
- * 2. It answers none whose key is in `tried`, and `undefined` only when every
- *    endpoint is in it (or there is none).
- * 3. `update` never fails; the next `pick` sees it.
- */
-export interface LoadBalancer {
-  /**
-   * @param tried keys (see {@linkcode endpointKey}) of the endpoints that this
-   *   client's connection could not reach. When it is not empty, the choice is
-   *   a second one: what was remembered of the client led nowhere (upstream's
-   *   `sessionAffinityReset`)
-   */
-  pick(
-    client: ClientAddress,
-    tried: ReadonlySet<string>,
-  ): EndpointAddress | undefined;
-  /** @param endpoints distinct, in the order they shall be visited */
-  update(endpoints: readonly EndpointAddress[]): void;
-}
+/** What of a policy decides the choice. */
+export type BalancingPolicy = Pick<
+  ForwardingPolicy,
+  "endpoints" | "affinityMs" | "balancer"
+>;
 
 /** How an endpoint is named in maps, logs and statistics: `10.0.0.1:80`,
  * `[fd00::1]:80`. */
@@ -47,63 +40,173 @@ export function endpointKey(endpoint: EndpointAddress): string {
   return formatHostPort(endpoint.ip, endpoint.port);
 }
 
-/**
- * Each endpoint in turn.
- *
- * 1. While the list stays the same and nothing is in `tried`, any n·k picks in
- *    a row visit each of the n endpoints k times.
- * 2. An update goes on where the rotation was: the endpoint that was next, or
- *    the first one after it that is still there, is next.
- * 3. An update never makes the endpoint that was picked last be the next one,
- *    unless it is the only one. (The first userspace proxy began at index 0
- *    after every change, so that in a rollout the first endpoint got most.)
- */
-export class RoundRobin implements LoadBalancer {
-  #endpoints: readonly EndpointAddress[] = [];
-  #keys: readonly string[] = [];
-  /** Index of the endpoint whose turn it is. */
-  #next = 0;
-  /** Key of the endpoint picked last. */
-  #last: string | undefined;
+const NO_KEYS: ReadonlySet<string> = new Set();
 
-  constructor(endpoints: readonly EndpointAddress[] = []) {
-    this.update(endpoints);
+/**
+ * The choice of endpoints for one ServicePort.
+ *
+ * 1. `pick` answers only endpoints that the last `update` has in that list.
+ * 2. It answers none whose key is in `tried`, and `undefined` only when every
+ *    endpoint of the list is in it (or there is none).
+ * 3. `update` never fails; the next `pick` sees it.
+ * 4. In turn: the picks of a list, without affinity and nothing tried, never
+ *    differ by more than one between its endpoints. Lists with the same
+ *    endpoints are one rotation, so that this holds for all addresses of a
+ *    Service whose policies are Cluster.
+ * 5. With affinity a client is sent to one endpoint of a list until it has
+ *    stayed away for `affinityMs`, or the endpoint has left every list, or it
+ *    is in `tried`. Who is sent to where they were does not use up a turn.
+ */
+export class LoadBalancer {
+  #rotations: Readonly<Record<EndpointListName, Rotation>>;
+  #keys: ReadonlySet<string> = NO_KEYS;
+  #balancer: ForwardingPolicy["balancer"];
+  readonly #affinity: SessionAffinity;
+  /** Key → what `opened` has counted and `closed` not yet; never 0. */
+  readonly #open = new Map<string, number>();
+
+  constructor(
+    policy: BalancingPolicy,
+    options: {
+      readonly clock: Pick<Clock, "now">;
+      /** {@linkcode AFFINITY_CLIENTS_MAX} if not given. */
+      readonly maxAffinityClients?: number;
+    },
+  ) {
+    this.#affinity = new SessionAffinity({
+      clock: options.clock,
+      ...(options.maxAffinityClients === undefined
+        ? {}
+        : { maxClients: options.maxAffinityClients }),
+    });
+    const rotation = new Rotation();
+    this.#rotations = {
+      internal: rotation,
+      external: rotation,
+      externalFromCluster: rotation,
+    };
+    this.#balancer = policy.balancer;
+    this.update(policy);
   }
 
+  /** Clients that session affinity remembers. */
+  get affinityEntries(): number {
+    return this.#affinity.size;
+  }
+
+  /**
+   * @param tried keys (see {@linkcode endpointKey}) of the endpoints that this
+   *   client's connection could not reach. Affinity to one of them ends here
+   *   (4.27; upstream's `sessionAffinityReset`); a client that another
+   *   connection of its own has moved on already follows that one
+   */
   pick(
-    _client: ClientAddress,
+    client: ClientAddress,
+    list: EndpointListName,
     tried: ReadonlySet<string>,
   ): EndpointAddress | undefined {
-    const count = this.#endpoints.length;
-    for (let step = 0; step < count; step++) {
-      const index = (this.#next + step) % count;
-      const key = this.#keys[index]!;
-      if (tried.has(key)) continue;
-      this.#next = (index + 1) % count;
-      this.#last = key;
-      return this.#endpoints[index];
-    }
-    return undefined;
+    const rotation = this.#rotations[list];
+    if (!this.#affinity.isOn) return this.#next(rotation, tried)?.endpoint;
+    const known = this.#affinity.recall(client.ip, list, {
+      endpoints: rotation,
+      tried,
+    });
+    if (known !== undefined) return rotation.get(known);
+    const next = this.#next(rotation, tried);
+    if (next === undefined) return undefined;
+    this.#affinity.remember(client.ip, list, next.key);
+    return next.endpoint;
   }
 
-  update(endpoints: readonly EndpointAddress[]): void {
-    const keys = endpoints.map(endpointKey);
-    this.#next = this.#nextAfter(keys);
-    this.#endpoints = endpoints;
+  #next(
+    rotation: Rotation,
+    tried: ReadonlySet<string>,
+  ): Candidate | undefined {
+    return this.#balancer === "least-connections"
+      ? rotation.next(tried, this.#open)
+      : rotation.next(tried);
+  }
+
+  /**
+   * A connection to this endpoint begins, from its dial on: many clients that
+   * come at once shall not all find the same endpoint idle. Each call needs
+   * one of `closed`; only `least-connections` looks at them.
+   */
+  opened(key: string): void {
+    this.#open.set(key, (this.#open.get(key) ?? 0) + 1);
+  }
+
+  /** The connection has ended, or could not be made. */
+  closed(key: string): void {
+    const rest = (this.#open.get(key) ?? 0) - 1;
+    if (rest > 0) this.#open.set(key, rest);
+    else this.#open.delete(key);
+  }
+
+  update(policy: BalancingPolicy): void {
+    this.#balancer = policy.balancer;
+    this.#affinity.changeTimeout(policy.affinityMs);
+    const lists = candidateLists(policy);
+    this.#rotate(lists);
+    const keys = new Set<string>();
+    for (const list of new Set(Object.values(lists))) {
+      for (const { key } of list) keys.add(key);
+    }
+    if (!isSubset(this.#keys, keys)) this.#affinity.retain(keys);
     this.#keys = keys;
   }
 
-  #nextAfter(keys: readonly string[]): number {
-    if (keys.length === 0) return 0;
-    const indexes = new Map(keys.map((key, index) => [key, index]));
-    const count = this.#keys.length;
-    for (let step = 0; step < count; step++) {
-      const key = this.#keys[(this.#next + step) % count]!;
-      const index = indexes.get(key);
-      if (index !== undefined && key !== this.#last) return index;
+  /**
+   * Lists that were one rotation and no longer are go on from the same place;
+   * of those that become one, the first goes on.
+   */
+  #rotate(lists: Readonly<Record<EndpointListName, readonly Candidate[]>>) {
+    const rotations = { ...this.#rotations };
+    const taken = new Map<Rotation, EndpointListName>();
+    for (const name of ENDPOINT_LIST_NAMES) {
+      const same = ENDPOINT_LIST_NAMES.find((other) =>
+        lists[other] === lists[name]
+      )!;
+      if (same !== name) {
+        rotations[name] = rotations[same];
+        continue;
+      }
+      if (taken.has(rotations[name])) {
+        rotations[name] = this.#rotations[name].copy();
+      }
+      taken.set(rotations[name], name);
     }
-    // Of the old list at most the one just picked is left: go past it.
-    const last = this.#last === undefined ? undefined : indexes.get(this.#last);
-    return last === undefined ? 0 : (last + 1) % keys.length;
+    for (const [rotation, name] of taken) rotation.update(lists[name]);
+    this.#rotations = rotations;
   }
+}
+
+/** Lists with the same endpoints in the same order are one array. */
+function candidateLists(
+  { endpoints }: BalancingPolicy,
+): Record<EndpointListName, readonly Candidate[]> {
+  const internal = candidates(endpoints.internal);
+  const external = candidates(endpoints.external, internal);
+  const cluster = candidates(endpoints.externalFromCluster, internal, external);
+  return { internal, external, externalFromCluster: cluster };
+}
+
+function candidates(
+  endpoints: readonly EndpointAddress[],
+  ...known: readonly (readonly Candidate[])[]
+): readonly Candidate[] {
+  return known.find((list) =>
+    list.length === endpoints.length &&
+    list.every(({ endpoint: { ip, port } }, index) =>
+      ip === endpoints[index]!.ip && port === endpoints[index]!.port
+    )
+  ) ?? endpoints.map((endpoint) => ({ key: endpointKey(endpoint), endpoint }));
+}
+
+function isSubset(
+  subset: ReadonlySet<string>,
+  set: ReadonlySet<string>,
+): boolean {
+  for (const key of subset) if (!set.has(key)) return false;
+  return true;
 }

@@ -59,7 +59,9 @@ const PURE = [
   "proxy/ip.ts",
   "proxy/listen_addresses.ts",
   "proxy/load_balancer.ts",
+  "proxy/rotation.ts",
   "proxy/service_port.ts",
+  "proxy/session_affinity.ts",
   "proxy/state_tracker.ts",
   "proxy/topology.ts",
 ];

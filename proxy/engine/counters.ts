@@ -6,11 +6,7 @@
  * @module
  */
 import { endpointKey } from "../load_balancer.ts";
-import type {
-  EndpointAddress,
-  EndpointStats,
-  ForwarderStats,
-} from "./engine.ts";
+import type { EndpointLists, EndpointStats, ForwarderStats } from "./engine.ts";
 
 type Mutable<T> = { -readonly [K in keyof T]: T[K] };
 
@@ -32,13 +28,16 @@ export class ForwarderCounters {
   connectionsTotal = 0;
   connectionsFailed = 0;
   connectionsRefused = 0;
-  affinityEntries = 0;
   #dialFailures = 0;
   #current: ReadonlySet<string> = new Set();
   readonly #endpoints = new Map<string, Mutable<EndpointStats>>();
 
-  setEndpoints(endpoints: readonly EndpointAddress[]): void {
-    this.#current = new Set(endpoints.map(endpointKey));
+  /** Those that new connections may reach, by whichever list. */
+  setEndpoints(lists: EndpointLists): void {
+    const { internal, external, externalFromCluster } = lists;
+    this.#current = new Set(
+      [...internal, ...external, ...externalFromCluster].map(endpointKey),
+    );
     for (const key of this.#current) this.#entry(key);
     for (const key of this.#endpoints.keys()) this.#forgetIfGone(key);
   }
@@ -61,8 +60,12 @@ export class ForwarderCounters {
     this.#forgetIfGone(key);
   }
 
-  /** A copy: later events do not change it. */
-  snapshot(): ForwarderStats {
+  /**
+   * A copy: later events do not change it.
+   *
+   * @param affinityEntries counted by the load balancer
+   */
+  snapshot(affinityEntries = 0): ForwarderStats {
     const endpoints = new Map<string, EndpointStats>();
     for (const [key, entry] of this.#endpoints) {
       endpoints.set(key, { ...entry });
@@ -72,7 +75,7 @@ export class ForwarderCounters {
       connectionsTotal: this.connectionsTotal,
       connectionsFailed: this.connectionsFailed,
       connectionsRefused: this.connectionsRefused,
-      affinityEntries: this.affinityEntries,
+      affinityEntries,
       dialFailures: this.#dialFailures,
       bytesToEndpoints: this.traffic.bytesToEndpoints,
       bytesToClients: this.traffic.bytesToClients,

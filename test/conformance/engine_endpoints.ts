@@ -133,7 +133,8 @@ export const endpointTests: readonly EngineTest[] = [
       using connection = await dialServer(address);
       await ending(connection);
       await until("ended", () => forwarder.stats().connectionsOpen === 0);
-      assert.equal(forwarder.stats().connectionsFailed, 1);
+      assert.equal(forwarder.stats().connectionsRefused, 1);
+      assert.equal(forwarder.stats().connectionsFailed, 0);
       assert.equal(forwarder.stats().dialFailures, 0);
     },
   },

@@ -1,123 +1,215 @@
 import assert from "node:assert/strict";
 import fc from "fast-check";
 import type { EndpointAddress } from "../../proxy/engine/engine.ts";
-import { endpointKey, RoundRobin } from "../../proxy/load_balancer.ts";
 import {
+  type BalancingPolicy,
+  endpointKey,
+  type EndpointListName,
+  LoadBalancer,
+} from "../../proxy/load_balancer.ts";
+import {
+  balancing,
   client,
   endpoint,
   endpointLists,
+  endpoints,
+  keysOf,
   NOTHING_TRIED,
-  runLoadBalancerConformance,
-} from "../conformance/load_balancer.ts";
+  numberOf,
+} from "../support/balancing.ts";
+import { FakeClock } from "../support/fake_clock.ts";
 
-runLoadBalancerConformance({
-  name: "RoundRobin",
-  createBalancer: (endpoints) => new RoundRobin(endpoints),
-});
+function balancerOf(policy: BalancingPolicy): LoadBalancer {
+  return new LoadBalancer(policy, { clock: new FakeClock() });
+}
 
-function pick(balancer: RoundRobin, count: number): EndpointAddress[] {
+/** Numbers of the endpoints that new clients of a list are sent to. */
+function visits(
+  balancer: LoadBalancer,
+  list: EndpointListName,
+  count: number,
+): string {
   return Array.from(
     { length: count },
-    () => balancer.pick(client(), NOTHING_TRIED)!,
-  );
+    () => numberOf(balancer.pick(client(), list, NOTHING_TRIED)),
+  ).join("");
 }
 
-/** The picks' numbers, as one string: endpoint(3) is `3`. */
-function visits(balancer: RoundRobin, count: number): string {
-  return pick(balancer, count).map(({ ip }) => ip.split(".")[3]).join("");
-}
+const LISTS = ["internal", "external", "externalFromCluster"] as const;
 
-function list(numbers: string): EndpointAddress[] {
-  return [...numbers].map((digit) => endpoint(Number(digit)));
-}
-
-const UPDATES: readonly {
+const KINDS: readonly {
   readonly name: string;
-  readonly from: string;
-  readonly picks: number;
-  readonly to: string;
-  readonly then: string;
+  readonly more: Partial<BalancingPolicy>;
 }[] = [
-  { name: "the same list", from: "123", picks: 2, to: "123", then: "3123" },
-  { name: "the next is gone", from: "123", picks: 1, to: "13", then: "3131" },
-  { name: "one behind is gone", from: "123", picks: 2, to: "23", then: "3232" },
+  { name: "in turn", more: {} },
+  { name: "least connections", more: { balancer: "least-connections" } },
+  { name: "in turn, with affinity", more: { affinityMs: 10_000 } },
   {
-    name: "one joins at the end",
-    from: "12",
-    picks: 1,
-    to: "123",
-    then: "231",
+    name: "least connections, with affinity",
+    more: { balancer: "least-connections", affinityMs: 10_000 },
   },
-  { name: "one joins before", from: "23", picks: 1, to: "123", then: "312" },
-  { name: "only the last is left", from: "12", picks: 1, to: "1", then: "11" },
-  { name: "last, and a new one", from: "12", picks: 2, to: "23", then: "323" },
-  { name: "all are new", from: "12", picks: 1, to: "345", then: "345" },
-  { name: "empty, then back", from: "", picks: 0, to: "12", then: "12" },
-  { name: "another order", from: "123", picks: 1, to: "321", then: "213" },
 ];
 
-for (const { name, from, picks, to, then } of UPDATES) {
-  Deno.test(`RoundRobin goes on sensibly after an update: ${name}`, () => {
-    const balancer = new RoundRobin(list(from));
-    visits(balancer, picks);
-    balancer.update(list(to));
-    assert.equal(visits(balancer, then.length), then);
+for (const { name, more } of KINDS) {
+  const from = (list: readonly EndpointAddress[]) => balancing(list, more);
+
+  Deno.test(`LoadBalancer (${name}): without endpoints there is nothing to pick`, () => {
+    const balancer = balancerOf(from([]));
+    const pick = () => balancer.pick(client(), "internal", NOTHING_TRIED);
+    assert.equal(pick(), undefined);
+    balancer.update(from([endpoint(1)]));
+    assert.deepEqual(pick(), endpoint(1));
+    balancer.update(from([]));
+    assert.equal(pick(), undefined);
+  });
+
+  Deno.test(`[3.10] LoadBalancer (${name}): picks come from the last update's list, none that was tried`, () => {
+    const lists = fc.record({
+      internal: endpointLists,
+      external: endpointLists,
+      externalFromCluster: endpointLists,
+      serving: fc.constant([]),
+    });
+    const step = fc.record({
+      update: fc.option(lists, { nil: undefined }),
+      client: fc.integer({ min: 1, max: 4 }),
+      list: fc.constantFrom(...LISTS),
+      tried: endpointLists,
+      isOpened: fc.boolean(),
+    });
+    fc.assert(fc.property(lists, fc.array(step), (first, steps) => {
+      const balancer = balancerOf({ ...from([]), endpoints: first });
+      let current = first;
+      for (const { update, list, isOpened, ...one } of steps) {
+        if (update !== undefined) {
+          balancer.update({ ...from([]), endpoints: update });
+          current = update;
+        }
+        const tried = new Set(one.tried.map(endpointKey));
+        const allowed = current[list].map(endpointKey)
+          .filter((key) => !tried.has(key));
+        const picked = balancer.pick(client(one.client), list, tried);
+        if (picked === undefined) assert.deepEqual(allowed, []);
+        else {
+          assert.ok(allowed.includes(endpointKey(picked)));
+          if (isOpened) balancer.opened(endpointKey(picked));
+        }
+      }
+    }));
+  });
+
+  Deno.test(`LoadBalancer (${name}): a connection that fails everywhere has tried everything`, () => {
+    fc.assert(fc.property(endpointLists, (list) => {
+      const balancer = balancerOf(from(list));
+      const tried = new Set<string>();
+      for (let count = 0; count < list.length; count++) {
+        tried.add(
+          endpointKey(balancer.pick(client(), "internal", tried)!),
+        );
+      }
+      assert.deepEqual([...tried].sort(), list.map(endpointKey).sort());
+      assert.equal(balancer.pick(client(), "internal", tried), undefined);
+      assert.equal(balancer.affinityEntries, 0);
+    }));
   });
 }
 
-Deno.test("RoundRobin passes over what was tried and goes on after it", () => {
-  const balancer = new RoundRobin(list("123"));
-  const tried = new Set([endpointKey(endpoint(1))]);
-  assert.deepEqual(balancer.pick(client(), tried), endpoint(2));
-  assert.equal(visits(balancer, 3), "312");
-});
-
-Deno.test("RoundRobin visits each of n endpoints k times in n·k picks", () => {
-  fc.assert(
-    fc.property(
-      endpointLists.filter(({ length }) => length > 0),
-      endpointLists.filter(({ length }) => length > 0),
-      fc.nat(30),
-      fc.integer({ min: 1, max: 5 }),
-      (before, endpoints, offset, k) => {
-        const balancer = new RoundRobin(before);
-        pick(balancer, offset);
-        balancer.update(endpoints);
-        const counts = new Map<string, number>();
-        for (const picked of pick(balancer, endpoints.length * k)) {
-          const key = endpointKey(picked);
-          counts.set(key, (counts.get(key) ?? 0) + 1);
-        }
-        assert.deepEqual(
-          counts,
-          new Map(endpoints.map((each) => [endpointKey(each), k])),
-        );
-      },
-    ),
-  );
-});
-
-Deno.test("RoundRobin hits no endpoint twice in a row while there is another", () => {
-  const step = fc.record({
-    update: fc.option(endpointLists, { nil: undefined }),
-    picks: fc.nat(4),
-  });
-  fc.assert(fc.property(fc.array(step), (steps) => {
-    const balancer = new RoundRobin();
-    let endpoints: readonly EndpointAddress[] = [];
-    let last: EndpointAddress | undefined;
-    for (const { update, picks } of steps) {
-      if (update !== undefined) balancer.update(endpoints = update);
-      for (let count = 0; count < picks; count++) {
-        const picked = balancer.pick(client(), NOTHING_TRIED);
-        if (picked === undefined) break;
-        if (endpoints.length > 1 && last !== undefined) {
-          assert.notEqual(endpointKey(picked), endpointKey(last));
-        }
-        last = picked;
+Deno.test("[3.1] LoadBalancer: lists with the same endpoints are one rotation, exactly", () => {
+  fc.assert(fc.property(
+    endpointLists.filter(({ length }) => length > 0),
+    fc.array(fc.constantFrom(...LISTS), { maxLength: 60 }),
+    (list, ways) => {
+      // Equal, not the same arrays: as a recomputed policy has them.
+      const balancer = balancerOf({
+        ...balancing(list),
+        endpoints: {
+          internal: list,
+          external: structuredClone(list),
+          externalFromCluster: structuredClone(list),
+          serving: [],
+        },
+      });
+      const counts = list.map(() => 0);
+      for (const way of ways) {
+        const picked = balancer.pick(client(), way, NOTHING_TRIED)!;
+        const key = endpointKey(picked);
+        counts[list.findIndex((each) => endpointKey(each) === key)]!++;
+        assert.ok(Math.max(...counts) - Math.min(...counts) <= 1);
       }
-    }
-  }));
+    },
+  ));
+});
+
+Deno.test("LoadBalancer: lists that come apart each go on from where they were", () => {
+  const balancer = balancerOf(balancing(endpoints("1234")));
+  assert.equal(visits(balancer, "internal", 1), "1");
+  const apart = {
+    internal: endpoints("1234"),
+    external: endpoints("24"),
+    externalFromCluster: endpoints("1234"),
+    serving: [],
+  };
+  balancer.update(balancing([], { endpoints: apart }));
+  assert.equal(visits(balancer, "external", 3), "242");
+  assert.equal(visits(balancer, "internal", 2), "23");
+  assert.equal(visits(balancer, "externalFromCluster", 2), "41");
+  balancer.update(balancing(endpoints("1234")));
+  assert.equal(visits(balancer, "external", 2), "23");
+  assert.equal(visits(balancer, "internal", 2), "41");
+});
+
+Deno.test("LoadBalancer: a list that leaves the first one's rotation does not disturb it", () => {
+  const balancer = balancerOf(balancing(endpoints("123")));
+  assert.equal(visits(balancer, "internal", 1), "1");
+  const lists = {
+    internal: endpoints("4"),
+    external: endpoints("123"),
+    externalFromCluster: endpoints("123"),
+    serving: [],
+  };
+  balancer.update(balancing([], { endpoints: lists }));
+  assert.equal(visits(balancer, "external", 3), "231");
+  assert.equal(visits(balancer, "externalFromCluster", 1), "2");
+  assert.equal(visits(balancer, "internal", 2), "44");
+});
+
+Deno.test("LoadBalancer: least connections counts dials, and is switched on and off live", () => {
+  const least = balancing(endpoints("123"), { balancer: "least-connections" });
+  const balancer = balancerOf(least);
+  const open = () => {
+    const picked = balancer.pick(client(), "internal", NOTHING_TRIED)!;
+    balancer.opened(endpointKey(picked));
+    return numberOf(picked);
+  };
+  assert.equal(open() + open() + open() + open(), "1231");
+  for (const key of keysOf("3")) balancer.closed(key);
+  assert.equal(open() + open() + open(), "323");
+  balancer.update(balancing(endpoints("123")));
+  assert.equal(open() + open() + open(), "123");
+  for (let count = 0; count < 4; count++) {
+    for (const key of keysOf("2")) balancer.closed(key);
+  }
+  balancer.update(least);
+  assert.equal(open() + open() + open(), "222");
+});
+
+Deno.test("LoadBalancer: least connections never lets endpoints differ by more than one while none ends", () => {
+  fc.assert(fc.property(
+    endpointLists.filter(({ length }) => length > 0),
+    fc.nat(50),
+    (list, count) => {
+      const balancer = balancerOf(
+        balancing(list, { balancer: "least-connections" }),
+      );
+      const counts = list.map(() => 0);
+      for (let n = 0; n < count; n++) {
+        const picked = balancer.pick(client(), "internal", NOTHING_TRIED)!;
+        balancer.opened(endpointKey(picked));
+        counts[list.indexOf(picked)]!++;
+        assert.ok(Math.max(...counts) - Math.min(...counts) <= 1);
+      }
+    },
+  ));
 });
 
 Deno.test("endpointKey() puts IPv6 in brackets", () => {

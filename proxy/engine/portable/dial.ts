@@ -8,6 +8,7 @@
 import {
   type ClientAddress,
   endpointKey,
+  type EndpointListName,
   type LoadBalancer,
 } from "../../load_balancer.ts";
 import type { EndpointAddress } from "../engine.ts";
@@ -106,6 +107,8 @@ export type ConnectResult =
 
 export interface ConnectOptions {
   readonly client: ClientAddress;
+  /** The endpoints that this client may reach. */
+  readonly list: EndpointListName;
   readonly timeoutsMs: readonly number[];
   readonly signal: AbortSignal;
   /** Told of every dial that the endpoint is to blame for. */
@@ -119,7 +122,7 @@ const NONE: ReadonlySet<string> = new Set();
 
 /**
  * Dials one endpoint after another, each as the balancer names it, until one
- * answers.
+ * answers. The balancer counts it as open then, until the caller says `closed`.
  *
  * 1. An endpoint that refused is not asked again for this connection.
  * 2. One that did not answer in time is asked again only when no other is
@@ -131,34 +134,42 @@ export async function connectToAny(
   balancer: LoadBalancer,
   options: ConnectOptions,
 ): Promise<ConnectResult> {
+  const { client, list, signal } = options;
   // Made when a dial fails: nearly every connection needs neither.
   let refused: Set<string> | undefined;
   let tried: Set<string> | undefined;
   let timeouts = 0;
   let last: DialResult | undefined;
   while (timeouts < options.timeoutsMs.length) {
-    const endpoint = balancer.pick(options.client, tried ?? NONE) ??
-      balancer.pick(options.client, refused ?? NONE);
+    const endpoint = balancer.pick(client, list, tried ?? NONE) ??
+      balancer.pick(client, list, refused ?? NONE);
     if (endpoint === undefined) break;
+    const key = endpointKey(endpoint);
+    balancer.opened(key);
     last = await dial(endpoint, {
       timeoutMs: options.timeoutsMs[timeouts]!,
-      signal: options.signal,
+      signal,
     });
+    if (last.type === "connected") {
+      return { type: "connected", connection: last.connection, endpoint };
+    }
+    balancer.closed(key);
     switch (last.type) {
-      case "connected":
-        return { type: "connected", connection: last.connection, endpoint };
       case "aborted":
         return last;
       case "exhausted":
         return { type: "failed", reason: "exhausted", cause: last.cause };
       case "refused":
-        (refused ??= new Set()).add(endpointKey(endpoint));
+        (refused ??= new Set()).add(key);
         break;
       case "timeout":
         timeouts++;
         break;
     }
-    (tried ??= new Set()).add(endpointKey(endpoint));
+    // All have been asked: those that were silent get another turn, this one
+    // last. With affinity, an empty set would bring us back to it.
+    if (tried?.has(key)) tried = new Set(refused);
+    (tried ??= new Set()).add(key);
     options.dialFailed(endpoint, last);
   }
   if (last === undefined) return { type: "failed", reason: "no endpoint" };

@@ -6,6 +6,7 @@
  * @module
  */
 import type { Clock } from "../../../watch/clock.ts";
+import { CidrSet } from "../admission.ts";
 import type { Engine } from "../engine.ts";
 import { BufferPool } from "./buffers.ts";
 import { DIAL_TIMEOUTS_MS } from "./dial.ts";
@@ -29,15 +30,19 @@ export interface PortableEngineOptions {
  */
 export function createPortableEngine(options: PortableEngineOptions): Engine {
   const buffers = new BufferPool();
+  let clusterSources = new CidrSet([]);
   return {
     name: "portable",
-    setClusterSources() {},
+    setClusterSources(cidrs) {
+      clusterSources = new CidrSet(cidrs);
+    },
     forwarder(policy) {
       return new PortableForwarder(policy, {
         clock: options.clock,
         buffers,
         dialTimeoutsMs: options.dialTimeoutsMs ?? DIAL_TIMEOUTS_MS,
         lingerMs: options.lingerMs ?? LINGER_MS,
+        clusterSources: () => clusterSources,
       });
     },
   };

@@ -11,10 +11,11 @@ import type { Clock } from "../../../watch/clock.ts";
 import {
   type ClientAddress,
   endpointKey,
-  type LoadBalancer,
-  RoundRobin,
+  type EndpointListName,
+  LoadBalancer,
 } from "../../load_balancer.ts";
 import { RepeatedLog } from "../../repeated_log.ts";
+import { Admission, type CidrSet, peerIp } from "../admission.ts";
 import { ForwarderCounters } from "../counters.ts";
 import type {
   Forwarder,
@@ -36,6 +37,8 @@ export interface PortableForwarderOptions {
   readonly buffers: BufferPool;
   readonly dialTimeoutsMs: readonly number[];
   readonly lingerMs: number;
+  /** Asked for every connection, since it may change. */
+  readonly clusterSources: () => CidrSet;
 }
 
 /** Forwards TCP with nothing but Deno's own sockets. */
@@ -57,8 +60,8 @@ export class PortableForwarder implements Forwarder {
   constructor(policy: ForwardingPolicy, options: PortableForwarderOptions) {
     this.#options = options;
     this.#policy = policy;
-    this.#balancer = new RoundRobin(policy.endpoints.internal);
-    this.#counters.setEndpoints(policy.endpoints.internal);
+    this.#balancer = new LoadBalancer(policy, options);
+    this.#counters.setEndpoints(policy.endpoints);
     this.#log = new RepeatedLog({
       clock: options.clock,
       write: (message, properties) =>
@@ -68,14 +71,14 @@ export class PortableForwarder implements Forwarder {
 
   update(policy: ForwardingPolicy): void {
     this.#policy = policy;
-    this.#balancer.update(policy.endpoints.internal);
-    this.#counters.setEndpoints(policy.endpoints.internal);
+    this.#balancer.update(policy);
+    this.#counters.setEndpoints(policy.endpoints);
   }
 
   // deno-lint-ignore require-await -- engines with threads do wait
   async listen(
     address: ListenAddress,
-    _options: ListenOptions,
+    options: ListenOptions,
   ): Promise<Listener> {
     if (this.#closed) {
       throw new Error(`Cannot listen: "${this.#policy.name}" is closed`);
@@ -87,10 +90,11 @@ export class PortableForwarder implements Forwarder {
         `Cannot listen: protocol of "${this.#policy.name}" is ${this.#policy.protocol}, want TCP`,
       );
     }
+    const admission = new Admission(options);
     const listener = listenTcp(address, {
       clock: this.#options.clock,
       log: this.#log,
-      handle: (connection) => this.#accept(connection),
+      handle: (connection) => this.#accept(connection, admission),
     });
     this.#listeners.add(listener);
     this.#acceptLoops.add(listener.ended);
@@ -102,7 +106,7 @@ export class PortableForwarder implements Forwarder {
   }
 
   stats(): ForwarderStats {
-    return this.#counters.snapshot();
+    return this.#counters.snapshot(this.#balancer.affinityEntries);
   }
 
   async close(signal: AbortSignal): Promise<void> {
@@ -121,32 +125,57 @@ export class PortableForwarder implements Forwarder {
     this.#log[Symbol.dispose]();
   }
 
-  #accept(client: Deno.TcpConn): void {
+  #accept(client: Deno.TcpConn, admission: Admission): void {
+    this.#counters.connectionsTotal++;
+    const address = {
+      ip: peerIp(client.remoteAddr.hostname),
+      port: client.remoteAddr.port,
+    };
+    const list = admission.listFor(address.ip, this.#options.clusterSources());
+    if (list === undefined) {
+      this.#turnAway(client, address, "outside the source ranges");
+      return;
+    }
+    if (this.#policy.endpoints[list].length === 0) {
+      this.#turnAway(client, address, "its policy leaves no endpoint");
+      return;
+    }
     const connection = new AbortController();
     if (this.#cutting) connection.abort();
-    const ended = this.#forward(client, connection).finally(() => {
-      this.#connections.delete(connection);
-      this.#counters.connectionsOpen--;
-    });
+    const ended = this.#forward(client, connection, { address, list })
+      .finally(() => {
+        this.#connections.delete(connection);
+        this.#counters.connectionsOpen--;
+      });
     this.#counters.connectionsOpen++;
-    this.#counters.connectionsTotal++;
     this.#connections.set(connection, ended);
+  }
+
+  #turnAway(client: Deno.TcpConn, address: ClientAddress, reason: string) {
+    client.close();
+    this.#counters.connectionsRefused++;
+    this.#log.report(
+      `refused ${reason}`,
+      "Turned a client away",
+      { client: endpointKey(address), reason },
+    );
   }
 
   /** The life of one connection. Owns `client`; never rejects. */
   async #forward(
     client: Deno.TcpConn,
     connection: AbortController,
+    { address, list }: {
+      readonly address: ClientAddress;
+      readonly list: EndpointListName;
+    },
   ): Promise<void> {
     const { signal } = connection;
-    const address: ClientAddress = {
-      ip: client.remoteAddr.hostname,
-      port: client.remoteAddr.port,
-    };
     tune(client);
     const earlyRead = readEarly(client, connection);
     const found = await connectToAny(this.#balancer, {
       client: address,
+      list,
       timeoutsMs: this.#options.dialTimeoutsMs,
       signal,
       dialFailed: (endpoint, failure) => {
@@ -175,6 +204,7 @@ export class PortableForwarder implements Forwarder {
       traffic: this.#counters.traffic,
       earlyRead,
     });
+    this.#balancer.closed(key);
     this.#counters.endpointClosed(key);
     logger.debug("Connection ended", {
       service: this.#policy.name,

@@ -1,9 +1,16 @@
 import assert from "node:assert/strict";
+import type { EndpointAddress } from "../../../../proxy/engine/engine.ts";
 import { connectToAny, dial } from "../../../../proxy/engine/portable/dial.ts";
-import { RoundRobin } from "../../../../proxy/load_balancer.ts";
+import { LoadBalancer } from "../../../../proxy/load_balancer.ts";
+import { systemClock } from "../../../../watch/mod.ts";
+import { balancing } from "../../../support/balancing.ts";
 import { blackHole, echoServer, refusing } from "../../../support/tcp.ts";
 
 const FOREVER = new AbortController().signal;
+
+function balancerOf(endpoints: readonly EndpointAddress[]): LoadBalancer {
+  return new LoadBalancer(balancing(endpoints), { clock: systemClock });
+}
 
 Deno.test("dial() says connected, refused or timeout", async () => {
   await using server = echoServer();
@@ -66,8 +73,9 @@ Deno.test("dial() closes a connection that was made just before the abort", asyn
 });
 
 Deno.test("connectToAny() without endpoints has asked nobody", async () => {
-  const result = await connectToAny(new RoundRobin(), {
+  const result = await connectToAny(balancerOf([]), {
     client: { ip: "10.0.0.1", port: 1 },
+    list: "internal",
     timeoutsMs: [10],
     signal: FOREVER,
     dialFailed: () => assert.fail(),
@@ -79,8 +87,9 @@ Deno.test("connectToAny() gives time-outs to those that are silent, in order", a
   await using silent = await blackHole();
   const endpoints = [refusing(1), silent.address, refusing(2)];
   const asked: string[] = [];
-  const result = await connectToAny(new RoundRobin(endpoints), {
+  const result = await connectToAny(balancerOf(endpoints), {
     client: { ip: "10.0.0.1", port: 1 },
+    list: "internal",
     timeoutsMs: [10, 20, 30],
     signal: FOREVER,
     dialFailed: (endpoint, failure) =>
