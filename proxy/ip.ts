@@ -121,7 +121,7 @@ function maskByte(prefix: number, index: number): number {
 }
 
 /** 4 or 16 bytes of a canonical address; what follows a `/` is ignored. */
-function ipBytes(ip: string): readonly number[] {
+export function ipBytes(ip: string): readonly number[] {
   const slash = ip.indexOf("/");
   const address = slash === -1 ? ip : ip.slice(0, slash);
   if (!address.includes(":")) return address.split(".").map(Number);

@@ -31,7 +31,11 @@ export interface ForwardingPolicy {
   /** How long a client stays with its endpoint, from its last use; 0: not. */
   readonly affinityMs: number;
   readonly balancer: "round-robin" | "least-connections";
-  /** A TCP connection older than this is ended; 0: never. */
+  /**
+   * A TCP connection older than this (give or take a tenth, so that not all
+   * end at once) is ended when it is at rest, and at twice the age in any
+   * case; 0: never. Open connections follow a change.
+   */
   readonly maxConnectionAgeMs: number;
   /** The header that tells a TCP endpoint who its client is. */
   readonly proxyProtocol: "none" | "v1" | "v2";
@@ -66,8 +70,17 @@ export interface ListenAddress {
 
 export interface ListenOptions {
   readonly scope: ListenScope;
-  /** CIDRs that a client's address must be in; empty: anyone (fact 6.35). */
+  /**
+   * Canonical CIDRs that a client's address must be in; empty: anyone (fact
+   * 6.35). They are all that is looked at: whoever opens the listener adds the
+   * Service's own load-balancer IPs where fact 6.33 lets those in.
+   */
   readonly sourceRanges: readonly string[];
+  /**
+   * The address that clients use, where steering has them arrive at another
+   * one; the listener's own if not given. PROXY protocol tells endpoints.
+   */
+  readonly serviceAddress?: ListenAddress;
 }
 
 export interface Listener {
