@@ -10,6 +10,7 @@
  * @module
  */
 import type { EndpointSlice, Service } from "../watch/types.ts";
+import { forwardingOptions } from "./annotations.ts";
 import { compareEndpoints, type Endpoint, endpointsOf } from "./endpoint.ts";
 import type { IpFamily } from "./ip.ts";
 import {
@@ -35,6 +36,11 @@ export interface ServiceState {
   /** `namespace/name`. */
   readonly key: string;
   readonly ports: readonly ServicePortState[];
+  /**
+   * What its owner should know: parts of the object that cannot be done, one
+   * sentence each.
+   */
+  readonly problems: readonly string[];
 }
 
 /** `namespace/name` → what is to be served of it. */
@@ -54,7 +60,14 @@ export function serviceState(
   return {
     key: `${service.metadata.namespace}/${service.metadata.name}`,
     ports,
+    problems: ports.length === 0 ? [] : problemsOf(service),
   };
+}
+
+function problemsOf({ metadata, spec }: Service): string[] {
+  const sctp = spec.ports.filter(({ protocol }) => protocol === "SCTP")
+    .map(({ port }) => `Port ${port}/SCTP is not served: only TCP and UDP are`);
+  return [...sctp, ...forwardingOptions(metadata.annotations).problems];
 }
 
 /** The Service that a slice belongs to, told by a label (facts 2.2, 2.3). */

@@ -13,9 +13,10 @@ import type { ForwardingPolicy } from "./engine/engine.ts";
 
 export function forwardingPolicy(state: ServicePortState): ForwardingPolicy {
   const { servicePort } = state;
+  const isUdp = servicePort.protocol === "UDP";
   return {
     name: servicePort.text,
-    protocol: servicePort.protocol === "UDP" ? "UDP" : "TCP",
+    protocol: isUdp ? "UDP" : "TCP",
     endpoints: {
       internal: internalEndpoints(state),
       external: externalEndpoints(state, { fromCluster: false }),
@@ -25,8 +26,10 @@ export function forwardingPolicy(state: ServicePortState): ForwardingPolicy {
       serving: state.endpoints.filter(({ serving, ready }) => serving || ready),
     },
     affinityMs: servicePort.affinitySeconds * 1_000,
-    balancer: "round-robin",
-    maxConnectionAgeMs: 0,
-    proxyProtocol: "none",
+    balancer: servicePort.balancer,
+    // A flow has no beginning that a header could go to, and no end to bring
+    // forward: both are for connections.
+    maxConnectionAgeMs: isUdp ? 0 : servicePort.maxConnectionAgeMs,
+    proxyProtocol: isUdp ? "none" : servicePort.proxyProtocol,
   };
 }

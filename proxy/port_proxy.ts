@@ -1,20 +1,26 @@
 /**
  * One ServicePort made real: its forwarder, and a listener for each of its
- * addresses. Knows nothing of other ServicePorts; `proxier.ts` keeps one of
- * these for each and decides when.
+ * addresses that nobody else has. Knows nothing of other ServicePorts;
+ * `proxier.ts` keeps one of these for each and decides when.
  *
  * @module
  */
+import { isDeepStrictEqual } from "node:util";
 import { getLogger } from "@std/log";
-import { internalEndpoints, type ServicePortState } from "./desired_state.ts";
+import type { Claimant } from "./address_claims.ts";
+import { reachableEndpoints, type ServicePortState } from "./desired_state.ts";
 import type { Engine, Forwarder, Listener } from "./engine/engine.ts";
 import { forwardingPolicy } from "./forwarding_policy.ts";
+import { bindReason } from "./bind_reason.ts";
 import {
   addressKey,
   listenAddresses,
   serviceAddresses,
+  type WantedListener,
 } from "./listen_addresses.ts";
+import type { NodeAddresses } from "./node_addresses.ts";
 import type { PortBinding, ServiceAddress, Steering } from "./steering.ts";
+import type { SteeringPass } from "./steering_pass.ts";
 
 const logger = getLogger("proxy");
 
@@ -25,17 +31,32 @@ export interface ListenFailure {
   readonly reason: string;
 }
 
+export interface PortProxyOptions {
+  readonly engine: Engine;
+  readonly node: NodeAddresses;
+  /** Told of every listener that opens or closes. */
+  readonly pass: SteeringPass;
+}
+
 export class PortProxy {
-  #state: ServicePortState;
-  #wanted: ReadonlyMap<string, ServiceAddress> = new Map();
+  readonly #pass: SteeringPass;
   readonly #forwarder: Forwarder;
+  #state: ServicePortState;
+  /** All by key, served or not. */
+  #addresses: ReadonlyMap<string, ServiceAddress> = new Map();
+  #wanted: ReadonlyMap<string, WantedListener> = new Map();
+  /** Addresses that another ServicePort has. */
+  readonly #lost = new Set<string>();
+  /** Addresses that packets do not come to, until steering is repaired. */
+  readonly #unsteered = new Set<string>();
   readonly #listeners = new Map<string, PortBinding & { listener: Listener }>();
   readonly #failures = new Map<string, ListenFailure>();
 
-  constructor(state: ServicePortState, engine: Engine) {
+  constructor(state: ServicePortState, options: PortProxyOptions) {
+    this.#pass = options.pass;
     this.#state = state;
-    this.#forwarder = engine.forwarder(forwardingPolicy(state));
-    this.#want(state);
+    this.#forwarder = options.engine.forwarder(forwardingPolicy(state));
+    this.#want(options.node);
   }
 
   get state(): ServicePortState {
@@ -51,7 +72,7 @@ export class PortProxy {
    * them have to come here, where they are refused.
    */
   get addresses(): ServiceAddress[] {
-    return serviceAddresses(this.#state.servicePort);
+    return [...this.#addresses.values()];
   }
 
   get bindings(): Iterable<PortBinding> {
@@ -62,53 +83,109 @@ export class PortProxy {
     return this.#failures.values();
   }
 
-  /** Some address that is wanted has no listener. */
+  /** Some address that is wanted has no listener, and could have one. */
   get isIncomplete(): boolean {
-    return this.#listeners.size < this.#wanted.size;
+    for (const key of this.#wanted.keys()) {
+      if (this.#canOpen(key)) return true;
+    }
+    return false;
+  }
+
+  /** Some address waits for steering to be repaired. */
+  get isUnsteered(): boolean {
+    return this.#unsteered.size > 0;
   }
 
   /**
    * Takes a new state: new connections see its endpoints from now on, and
    * listeners on addresses that are no longer wanted are closed.
-   *
-   * @returns whether its addresses are others than before
    */
-  update(state: ServicePortState): boolean {
+  update(state: ServicePortState, node: NodeAddresses): void {
     this.#state = state;
     this.#forwarder.update(forwardingPolicy(state));
-    return this.#want(state);
+    this.#want(node);
   }
 
-  #want(state: ServicePortState): boolean {
-    const wanted = new Map(
-      listenAddresses(state).map((address) => [addressKey(address), address]),
+  #want(node: NodeAddresses): void {
+    const { servicePort } = this.#state;
+    this.#addresses = new Map(
+      serviceAddresses(servicePort, node).map((each) => [
+        addressKey(each),
+        each,
+      ]),
     );
-    const same = wanted.size === this.#wanted.size &&
-      [...wanted.keys()].every((key) => this.#wanted.has(key));
-    this.#wanted = wanted;
+    const before = this.#wanted;
+    this.#wanted = new Map(
+      listenAddresses(this.#state, node).map((each) => [
+        addressKey(each.address),
+        each,
+      ]),
+    );
     for (const key of this.#listeners.keys()) {
-      if (!wanted.has(key)) this.#close(key);
+      const [was, is] = [before.get(key), this.#wanted.get(key)];
+      // Who may come in belongs to the listener: other ranges, another one.
+      if (!isDeepStrictEqual(was?.options, is?.options)) this.#close(key);
     }
-    for (const key of this.#failures.keys()) {
-      if (!wanted.has(key)) this.#failures.delete(key);
+    for (const key of this.#lost) {
+      if (!this.#addresses.has(key)) this.grant(key);
     }
-    return !same;
+    for (const key of [...this.#failures.keys(), ...this.#unsteered]) {
+      if (this.#wanted.has(key) || this.#lost.has(key)) continue;
+      this.#failures.delete(key);
+      this.#unsteered.delete(key);
+    }
+  }
+
+  /** An address of its own is had by another ServicePort: said once. */
+  deny(key: string, winner: Claimant): void {
+    const address = this.#addresses.get(key);
+    if (address === undefined) return;
+    this.#close(key);
+    this.#lost.add(key);
+    this.#unsteered.delete(key);
+    const reason = `"${winner.text}" has this address`;
+    if (this.#failures.get(key)?.reason !== reason) {
+      logger.warn(
+        `Cannot serve ${address.name} on ${key}: another Service has it`,
+        { has_it: winner.text, since: winner.created },
+      );
+    }
+    this.#failures.set(key, { address, reason });
+  }
+
+  /** An address that was lost is its own again. */
+  grant(key: string): void {
+    if (this.#lost.delete(key)) this.#failures.delete(key);
+  }
+
+  /** After a repair: what was not steered may be now. */
+  reconsider(): void {
+    this.#unsteered.clear();
+  }
+
+  #canOpen(key: string): boolean {
+    return !this.#listeners.has(key) && !this.#lost.has(key) &&
+      !this.#unsteered.has(key);
   }
 
   /** Opens the listeners that are wanted and not open; those that cannot be are failures. */
   async open(steering: Steering): Promise<void> {
-    for (const [key, address] of this.#wanted) {
-      if (this.#listeners.has(key)) continue;
+    for (const [key, wanted] of this.#wanted) {
+      if (!this.#canOpen(key)) continue;
+      const { address } = wanted;
       try {
-        const listener = await this.#listen(address, steering);
-        this.#listeners.set(key, {
-          address,
-          listen: listener.address,
-          listener,
-        });
+        const listener = await this.#listen(wanted, steering);
+        if (listener === undefined) {
+          this.#unsteered.add(key);
+          this.#fail(key, { address, reason: notSteered(steering) });
+          continue;
+        }
+        const binding = { address, listen: listener.address, listener };
+        this.#listeners.set(key, binding);
+        this.#pass.opened({ address, listen: listener.address });
         this.#failures.delete(key);
         logger.info(`added service port ${address.name} ${key}`, {
-          endpoints: internalEndpoints(this.#state).length,
+          endpoints: reachableEndpoints(this.#state).length,
           ...(listener.address.ip === address.ip &&
               listener.address.port === address.port
             ? {}
@@ -120,16 +197,15 @@ export class PortProxy {
     }
   }
 
+  /** `undefined`: packets for the address do not come here. */
   async #listen(
-    address: ServiceAddress,
+    { address, options }: WantedListener,
     steering: Steering,
-  ): Promise<Listener> {
-    const options = { scope: "internal", sourceRanges: [] } as const;
+  ): Promise<Listener | undefined> {
+    const where = steering.bindAddress(address);
+    if (where === undefined) return undefined;
     try {
-      return await this.#forwarder.listen(
-        steering.bindAddress(address),
-        options,
-      );
+      return await this.#forwarder.listen(where, options);
     } catch (error) {
       const instead = steering.fallbackAddress(address, error);
       if (instead === undefined) throw error;
@@ -153,6 +229,7 @@ export class PortProxy {
     if (open === undefined) return;
     open.listener.close();
     this.#listeners.delete(key);
+    this.#pass.closed(open.address);
     logger.info(`removed service port ${open.address.name} ${key}`);
   }
 
@@ -166,16 +243,6 @@ export class PortProxy {
   }
 }
 
-/** What stands in the way, and what helps. */
-function bindReason(error: unknown): string {
-  if (error instanceof Deno.errors.AddrInUse) {
-    return "the address and port are in use by another process";
-  }
-  if (error instanceof Deno.errors.AddrNotAvailable) {
-    return "the address is not local to this machine; see --steer";
-  }
-  if (error instanceof Deno.errors.PermissionDenied) {
-    return "ports below 1024 need CAP_NET_BIND_SERVICE";
-  }
-  return error instanceof Error ? error.message : String(error);
+function notSteered({ name }: Steering): string {
+  return `the address is not local to this machine, and steering by ${name} does not lead it here`;
 }

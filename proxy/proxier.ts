@@ -1,8 +1,9 @@
 /**
  * Makes the desired state so: keeps a `PortProxy` for every ServicePort, opens
- * and closes listeners by difference, and has the steering strategy lead
- * packets to them. Everything it decides follows from the changes it is given;
- * it calls nothing upstream.
+ * and closes listeners by difference, settles who has an address that several
+ * want, and has the steering strategy lead packets to the listeners. Everything
+ * it decides follows from the changes it is given; it calls nothing upstream,
+ * and a change costs the work of what changed.
  *
  * An unchanged Service keeps its listeners and its connections. A Service that
  * is gone loses its listeners at once; its connections go on to their end, as
@@ -10,17 +11,17 @@
  *
  * @module
  */
+import { isDeepStrictEqual } from "node:util";
 import { getLogger } from "@std/log";
-import type { ServiceState } from "./desired_state.ts";
+import { AddressClaims } from "./address_claims.ts";
+import type { ServicePortState, ServiceState } from "./desired_state.ts";
 import type { Engine } from "./engine/engine.ts";
+import { addressKey } from "./listen_addresses.ts";
+import { NO_NODE_ADDRESSES, type NodeAddresses } from "./node_addresses.ts";
 import { PortProxy } from "./port_proxy.ts";
 import type { StateChanges } from "./state_tracker.ts";
-import type {
-  PortBinding,
-  ServiceAddress,
-  Steering,
-  SteeringResult,
-} from "./steering.ts";
+import type { Steering, SteeringResult } from "./steering.ts";
+import { SteeringPass } from "./steering_pass.ts";
 
 const logger = getLogger("proxy");
 
@@ -32,14 +33,23 @@ export interface ProxierOptions {
 
 export class Proxier {
   readonly #options: ProxierOptions;
+  #node = NO_NODE_ADDRESSES;
   readonly #ports = new Map<string, PortProxy>();
   /** Service key → keys of its ServicePorts. */
   readonly #portsOf = new Map<string, ReadonlySet<string>>();
+  /** Service key → what was said about it. */
+  readonly #problemsOf = new Map<string, readonly string[]>();
+  readonly #claims = new AddressClaims();
+  readonly #pass = new SteeringPass();
   readonly #incomplete = new Set<PortProxy>();
+  readonly #unsteered = new Set<PortProxy>();
   /** Gone from the desired state; their connections have not all ended. */
   readonly #draining = new Map<PortProxy, Promise<void>>();
   readonly #cut = new AbortController();
-  #steeringIsStale = false;
+  /** Address key → why it is not steered, as last said. */
+  readonly #steeringFailures = new Map<string, string>();
+  /** What an earlier run left is removed by a first pass, even an empty one. */
+  #isFirstPass = true;
 
   constructor(options: ProxierOptions) {
     this.#options = options;
@@ -60,21 +70,45 @@ export class Proxier {
     changes: StateChanges,
     signal: AbortSignal,
   ): Promise<"done" | "again"> {
-    for (const key of changes.removed) this.#replacePorts(key, []);
-    for (const state of changes.changed) {
-      this.#replacePorts(state.key, state.ports);
+    for (const key of changes.removed) {
+      this.#replacePorts(key, []);
+      this.#sayProblems(key, []);
     }
-    if (!this.#steeringIsStale && this.#incomplete.size === 0) return "done";
+    for (const { key, ports, problems } of changes.changed) {
+      this.#replacePorts(key, ports);
+      this.#sayProblems(key, problems);
+    }
+    const isIdle = !this.#isFirstPass && this.#incomplete.size === 0 &&
+      this.#pass.isEmpty;
+    if (isIdle) return "done";
     const { steering } = this.#options;
-    const prepared = await steering.prepare(this.#addresses(), signal);
+    const added = this.#pass.takeAdded();
+    if (added.length > 0) {
+      this.#reportFailures(await steering.prepare(added, signal));
+    }
     for (const port of [...this.#incomplete]) {
       await port.open(steering);
-      if (!port.isIncomplete) this.#incomplete.delete(port);
+      this.#note(port);
     }
-    const steered = await steering.sync(this.#bindings(), signal);
-    const failed = reportFailures(prepared) + reportFailures(steered);
-    this.#steeringIsStale = failed > 0;
-    return this.#incomplete.size > 0 || failed > 0 ? "again" : "done";
+    const next = this.#pass.takeChanges();
+    this.#reportFailures(await steering.sync(next, signal));
+    for (const address of next.released) {
+      this.#steeringFailures.delete(addressKey(address));
+    }
+    this.#isFirstPass = false;
+    return this.#incomplete.size > 0 ? "again" : "done";
+  }
+
+  /**
+   * Takes the addresses of the own node as they are now: NodePorts follow
+   * them, with the next sync, and so does who counts as a client of the
+   * cluster. Costs nothing where they are the same.
+   */
+  setNode(node: NodeAddresses): void {
+    if (isDeepStrictEqual(node, this.#node)) return;
+    this.#node = node;
+    this.#options.engine.setClusterSources(node.clusterSources);
+    for (const port of this.#ports.values()) this.#updatePort(port.state);
   }
 
   /** Puts back steering that somebody removed; once in a sync period. */
@@ -85,18 +119,17 @@ export class Proxier {
         written: result.written,
       });
     }
-    reportFailures(result);
-  }
-
-  /** A connection that goes on needs its address as long as it lasts. */
-  #addresses(): ServiceAddress[] {
-    return [...this.#ports.values(), ...this.#draining.keys()].flatMap((
-      port,
-    ) => port.addresses);
-  }
-
-  #bindings(): PortBinding[] {
-    return [...this.#ports.values()].flatMap((port) => [...port.bindings]);
+    const failing = new Set(
+      result.failures.map(({ address }) => addressKey(address)),
+    );
+    for (const key of this.#steeringFailures.keys()) {
+      if (!failing.has(key)) this.#steeringFailures.delete(key);
+    }
+    this.#reportFailures(result);
+    for (const port of [...this.#unsteered]) {
+      port.reconsider();
+      this.#note(port);
+    }
   }
 
   #replacePorts(serviceKey: string, next: ServiceState["ports"]): void {
@@ -109,16 +142,24 @@ export class Proxier {
     else this.#portsOf.set(serviceKey, keys);
   }
 
-  #updatePort(state: ServiceState["ports"][number]): void {
+  #updatePort(state: ServicePortState): void {
     const { key } = state.servicePort;
-    let port = this.#ports.get(key);
-    if (port === undefined) {
-      port = new PortProxy(state, this.#options.engine);
-      this.#ports.set(key, port);
-      this.#steeringIsStale = true;
-    } else if (port.update(state)) this.#steeringIsStale = true;
-    if (port.isIncomplete) this.#incomplete.add(port);
-    else this.#incomplete.delete(port);
+    const known = this.#ports.get(key);
+    const before = known?.addresses ?? [];
+    known?.update(state, this.#node);
+    const port = known ??
+      new PortProxy(state, {
+        engine: this.#options.engine,
+        node: this.#node,
+        pass: this.#pass,
+      });
+    this.#ports.set(key, port);
+    // Held before released, so that what stays is not given back.
+    const { addresses } = port;
+    for (const address of addresses) this.#pass.hold(address);
+    for (const address of before) this.#pass.release(address);
+    this.#settle(this.#claims.set(state.servicePort, addresses));
+    this.#note(port);
   }
 
   #removePort(key: string): void {
@@ -126,13 +167,62 @@ export class Proxier {
     if (port === undefined) return;
     this.#ports.delete(key);
     this.#incomplete.delete(port);
-    this.#steeringIsStale = true;
+    this.#unsteered.delete(port);
     const drained = port.close(this.#cut.signal).finally(() => {
       this.#draining.delete(port);
-      // Its address can be given back, with the next sync.
-      this.#steeringIsStale = true;
+      // A connection that goes on needs its address as long as it lasts; now
+      // it can be given back, with the next sync.
+      for (const address of port.addresses) this.#pass.release(address);
     });
     this.#draining.set(port, drained);
+    this.#settle(this.#claims.set(port.state.servicePort, []));
+  }
+
+  /** Tells every claimant of these addresses whether it has them. */
+  #settle(addressKeys: readonly string[]): void {
+    for (const addressKey of addressKeys) {
+      const [winner, ...losers] = this.#claims.claimants(addressKey);
+      if (winner === undefined) continue;
+      for (const loser of losers) {
+        const port = this.#ports.get(loser.key);
+        port?.deny(addressKey, winner);
+        if (port !== undefined) this.#note(port);
+      }
+      const port = this.#ports.get(winner.key);
+      port?.grant(addressKey);
+      if (port !== undefined) this.#note(port);
+    }
+  }
+
+  /** Files a port under what there is to do for it. */
+  #note(port: PortProxy): void {
+    if (port.isIncomplete) this.#incomplete.add(port);
+    else this.#incomplete.delete(port);
+    if (port.isUnsteered) this.#unsteered.add(port);
+    else this.#unsteered.delete(port);
+  }
+
+  /** Once for each, and again when somebody writes it again. */
+  #sayProblems(serviceKey: string, problems: readonly string[]): void {
+    const said = this.#problemsOf.get(serviceKey) ?? [];
+    for (const problem of problems) {
+      if (said.includes(problem)) continue;
+      logger.warn(problem, { service: serviceKey });
+    }
+    if (problems.length === 0) this.#problemsOf.delete(serviceKey);
+    else this.#problemsOf.set(serviceKey, problems);
+  }
+
+  /** Each once, and again when the reason is another. */
+  #reportFailures({ failures }: SteeringResult): void {
+    for (const { address, error } of failures) {
+      const key = addressKey(address);
+      if (this.#steeringFailures.get(key) === error.message) continue;
+      this.#steeringFailures.set(key, error.message);
+      logger.warn(`Cannot steer ${address.name} to its listener`, {
+        reason: error.message,
+      });
+    }
   }
 
   /**
@@ -147,13 +237,4 @@ export class Proxier {
     await Promise.all(this.#draining.values());
     signal.removeEventListener("abort", cut);
   }
-}
-
-function reportFailures({ failures }: SteeringResult): number {
-  for (const { address, error } of failures) {
-    logger.warn(`Cannot steer ${address.name} to its listener`, {
-      reason: error.message,
-    });
-  }
-  return failures.length;
 }

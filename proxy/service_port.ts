@@ -7,6 +7,7 @@
  * @module
  */
 import type { Protocol, Service } from "../watch/types.ts";
+import { type ForwardingOptions, forwardingOptions } from "./annotations.ts";
 import { canonicalCidr, canonicalIp, type IpFamily, ipFamily } from "./ip.ts";
 
 /** What identifies a ServicePort across changes of its contents. */
@@ -19,7 +20,7 @@ export interface ServicePortName {
   readonly family: IpFamily;
 }
 
-export interface ServicePort extends ServicePortName {
+export interface ServicePort extends ServicePortName, ForwardingOptions {
   /** Unique text of the ServicePortName; the key of every map. */
   readonly key: string;
   /** As people and upstream write it: `default/web:http` (fact 1.23). */
@@ -112,6 +113,7 @@ function portsInFamily(
       ? spec.healthCheckNodePort
       : 0,
     created: metadata.creationTimestamp,
+    ...forwardingOptions(metadata.annotations).options,
   };
   return spec.ports.map((port) => {
     const text = `${namespace}/${name}` +

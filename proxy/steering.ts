@@ -12,8 +12,17 @@ import type { ListenAddress } from "./engine/engine.ts";
 
 export type SteeringName = "portal" | "redirect" | "route" | "none";
 
-/** One address that clients use: a ClusterIP and one of its ports. */
+/** What a Service address is; each kind comes to the machine in its own way. */
+export type AddressKind =
+  | "ClusterIP"
+  /** On an address of the node: local by nature. */
+  | "NodePort"
+  | "ExternalIP"
+  | "LoadBalancerIP";
+
+/** One address that clients use: an IP address and a port. */
 export interface ServiceAddress {
+  readonly kind: AddressKind;
   /** Canonical, without brackets. */
   readonly ip: string;
   readonly port: number;
@@ -38,20 +47,36 @@ export interface SteeringFailure {
 export interface SteeringResult {
   /** How many routes, addresses or rules were added or removed. */
   readonly written: number;
-  /** Empty if every address is steered. */
+  /** Of the addresses this call was about, those that are not steered. */
   readonly failures: readonly SteeringFailure[];
+}
+
+/** What became of listeners and addresses since the last pass. */
+export interface ListenerChanges {
+  /** Listeners that are open now; one for each address at most. */
+  readonly opened: readonly PortBinding[];
+  /** Addresses that have no listener any more, and are still wanted. */
+  readonly closed: readonly ServiceAddress[];
+  /** Addresses that nobody wants any more; their connections have ended. */
+  readonly released: readonly ServiceAddress[];
 }
 
 /**
  * A strategy. What the proxier may rely on, and what it owes:
  *
  * 1. `start` once, then any number of passes, each `prepare` → `bindAddress`
- *    and opening listeners → `sync` → closing listeners no longer wanted.
- *    Calls never overlap: the caller awaits each.
- * 2. `prepare` and `sync` are given everything that is wanted, every time, and
- *    write differences only: a pass that changes nothing costs no system call.
- * 3. One address that cannot be steered never stops the others: it is in
- *    `failures` of every pass that names it, and `repair` tries it again.
+ *    and opening listeners → `sync`. Calls never overlap: the caller awaits
+ *    each.
+ * 2. `prepare` and `sync` are given differences, and their cost follows those:
+ *    one new Service among 10,000 is the work of one. Two addresses are the
+ *    same if their IP, port and protocol are. An address is named to `prepare`
+ *    when somebody first wants it (and again if its kind changes), and among
+ *    the released when nobody does. Until it is among the opened it has no
+ *    listener, as after it was closed.
+ * 3. One address that cannot be steered never stops the others: it is among
+ *    the failures of the pass that named it, and of every `repair`, which tries
+ *    it again, until it is steered or released. What a call named is not
+ *    forgotten if the call rejects: `repair` makes up for it.
  * 4. Everything installed carries our mark. What an earlier run left is
  *    adopted by `start`; what nobody wants any more is removed by `sync`, so
  *    that a restart has no gap.
@@ -76,18 +101,23 @@ export interface Steering {
   start(signal: AbortSignal): Promise<void>;
 
   /**
-   * Before listeners are opened: makes the addresses of this pass bindable.
+   * Before listeners are opened: makes these addresses bindable, and those of
+   * earlier passes stay so.
    *
    * The listener of an address among the failures may still be opened: it
    * works if the address happens to be local.
    */
   prepare(
-    addresses: readonly ServiceAddress[],
+    added: readonly ServiceAddress[],
     signal: AbortSignal,
   ): Promise<SteeringResult>;
 
-  /** Where the listener for a Service address binds: itself, or a proxy port. */
-  bindAddress(address: ServiceAddress): ListenAddress;
+  /**
+   * Where the listener for a Service address binds: itself, or a proxy port.
+   * `undefined`: nowhere, since packets for it do not come here. That lasts
+   * until a `repair` may have found otherwise; asking costs no system call.
+   */
+  bindAddress(address: ServiceAddress): ListenAddress | undefined;
 
   /**
    * Where it binds instead, after `bindAddress` failed with this error of the
@@ -99,19 +129,22 @@ export interface Steering {
   ): ListenAddress | undefined;
 
   /**
-   * After listeners are open: steers these addresses to them, and no others.
-   * A Service address without a binding is given back, and its connections may
-   * be cut then: name it until they have drained.
+   * After listeners are open: steers addresses to them. A closed one refuses
+   * its clients from now on; a released one is given back.
    */
-  sync(
-    bindings: readonly PortBinding[],
-    signal: AbortSignal,
-  ): Promise<SteeringResult>;
+  sync(changes: ListenerChanges, signal: AbortSignal): Promise<SteeringResult>;
+
+  /**
+   * Whether the machine has this address only because the strategy gave it
+   * one: then it is no address of the node.
+   */
+  isOurs(ip: string): boolean;
 
   /**
    * Looks at the machine and puts back what somebody removed since the last
-   * pass. Meant to be called once in a sync period, and when a bind fails with
-   * `AddrNotAvailable`.
+   * pass; may walk everything. Meant to be called once in a sync period.
+   *
+   * @returns every failure there is
    */
   repair(signal: AbortSignal): Promise<SteeringResult>;
 

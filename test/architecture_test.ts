@@ -53,16 +53,21 @@ const MAY_IMPORT: Readonly<Record<string, Rule>> = {
 
 /** No input or output, no clock, no Deno: the same answer every time. */
 const PURE = [
+  "proxy/address_claims.ts",
+  "proxy/annotations.ts",
   "proxy/desired_state.ts",
+  "proxy/duration.ts",
   "proxy/endpoint.ts",
   "proxy/forwarding_policy.ts",
   "proxy/ip.ts",
   "proxy/listen_addresses.ts",
   "proxy/load_balancer.ts",
+  "proxy/node_addresses.ts",
   "proxy/rotation.ts",
   "proxy/service_port.ts",
   "proxy/session_affinity.ts",
   "proxy/state_tracker.ts",
+  "proxy/steering_pass.ts",
   "proxy/topology.ts",
 ];
 

@@ -14,7 +14,7 @@ import {
 } from "../../watch/mod.ts";
 import { createApiServer } from "../../watch/apiserver/mod.ts";
 import { createPortableEngine } from "../engine/portable/engine.ts";
-import { chooseSteering } from "../rules/mod.ts";
+import { chooseSteering, interfaceAddresses } from "../rules/mod.ts";
 import { healthApp } from "../status/server.ts";
 import { bindAddress, listenApiserver, serveHttp } from "./addresses.ts";
 import { exercise } from "./demo_check.ts";
@@ -108,6 +108,7 @@ function startDemoProxy(client: ApiClient): RunningProxy {
       }),
     nodeName: DEMO_NODE,
     apiServers: new Set(["127.0.0.1"]),
+    interfaceIps: interfaceAddresses,
     engine: createPortableEngine({ clock: systemClock }),
     clock: systemClock,
     steering: async (known, signal) => {

@@ -48,6 +48,18 @@ export const RUN_FLAGS = {
     help:
       "Service addresses, for --steer route; without it the cluster's ServiceCIDRs.",
   },
+  "nodeport-addresses": {
+    type: "string",
+    value: "CIDR[,CIDR]|primary",
+    help:
+      "Addresses of this node that serve NodePorts: those in the CIDRs, the Node's own (primary), localhost; without it all of them.",
+  },
+  "cluster-cidr": {
+    type: "string",
+    value: "CIDR[,CIDR]",
+    help:
+      "Addresses of the cluster's pods: externalTrafficPolicy Local does not hold for them.",
+  },
   watch: {
     type: "string",
     choices: ["auto", "watch", "poll"],

@@ -5,6 +5,7 @@
  *
  * @module
  */
+import { goDurationMs } from "../duration.ts";
 import { canonicalCidr } from "../ip.ts";
 import { UserError } from "./errors.ts";
 
@@ -116,31 +117,19 @@ export function flagsHelp(specs: FlagSpecs): string {
   return lines.join("");
 }
 
-const UNIT_MS: Readonly<Record<string, number>> = {
-  ms: 1,
-  s: 1_000,
-  m: 60_000,
-  h: 3_600_000,
-};
-
 /**
  * Milliseconds of a duration as Go writes it: `250ms`, `2s`, `1h30m`.
  *
  * @throws {UserError} naming the flag
  */
 export function durationMs(text: string, flag: string): number {
-  if (text === "0") return 0;
-  if (!/^(\d+(\.\d+)?(ms|s|m|h))+$/.test(text)) {
+  const ms = goDurationMs(text);
+  if (ms === undefined) {
     throw new UserError(
       `Invalid value "${text}" for --${flag}: want a duration such as 250ms, 2s or 1h30m`,
     );
   }
-  let total = 0;
-  for (const [, amount, unit] of text.matchAll(/([\d.]+)(ms|s|m|h)/g)) {
-    total += Number(amount) * (UNIT_MS[unit ?? ""] ?? 0);
-  }
-  // 1.1m is 66,000.00000000001 in binary.
-  return Math.round(total * 1e6) / 1e6;
+  return ms;
 }
 
 /**

@@ -19,7 +19,15 @@ import {
 } from "../../watch/mod.ts";
 import { createPortableEngine } from "../engine/portable/engine.ts";
 import { canonicalIp } from "../ip.ts";
-import { chooseSteering, type SteeringRequest } from "../rules/mod.ts";
+import {
+  type NodePortSelection,
+  nodePortSelection,
+} from "../node_addresses.ts";
+import {
+  chooseSteering,
+  interfaceAddresses,
+  type SteeringRequest,
+} from "../rules/mod.ts";
 import { healthApp } from "../status/server.ts";
 import type { Steering } from "../steering.ts";
 import { bindAddress, serveHttp } from "./addresses.ts";
@@ -50,6 +58,8 @@ export async function runCommand(args: readonly string[]): Promise<number> {
   });
   const drainMs = durationMs(flags["drain-timeout"], "drain-timeout");
   const cidrs = cidrList(flags["service-cidr"] ?? "", "service-cidr");
+  const clusterCidrs = cidrList(flags["cluster-cidr"] ?? "", "cluster-cidr");
+  const nodePorts = nodePortAddresses(flags["nodeport-addresses"] ?? "");
   const nodeName = (flags["hostname-override"] ?? Deno.hostname()).trim()
     .toLowerCase();
   const { source, client } = await openSource(flags, { nodeName, cidrs });
@@ -63,6 +73,9 @@ export async function runCommand(args: readonly string[]): Promise<number> {
     nodeName,
     nodeNotNeeded: client === undefined,
     apiServers: addressOf(client),
+    nodePorts,
+    clusterCidrs,
+    interfaceIps: interfaceAddresses,
     engine: createPortableEngine({ clock: systemClock }),
     clock: systemClock,
     steering: (known, signal) =>
@@ -95,6 +108,17 @@ export async function runCommand(args: readonly string[]): Promise<number> {
 }
 
 const CLEANUP_TIMEOUT_MS = 10_000;
+
+/** @throws {UserError} naming the part that is wrong */
+function nodePortAddresses(text: string): NodePortSelection {
+  const selection = nodePortSelection(text);
+  if ("invalid" in selection) {
+    throw new UserError(
+      `Invalid value "${selection.invalid}" for --nodeport-addresses: want CIDRs such as 192.0.2.0/24, primary, localhost or all`,
+    );
+  }
+  return selection;
+}
 
 /** @throws {UserError | ConfigError} for what the user can mend */
 async function openSource(

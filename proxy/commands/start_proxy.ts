@@ -11,13 +11,21 @@ import {
   Informer,
   type SourceState,
 } from "../../watch/mod.ts";
+import type { Node } from "../../watch/types.ts";
 import type { DesiredState } from "../desired_state.ts";
+import { EndpointIps } from "../endpoint_ips.ts";
 import type { Engine } from "../engine/engine.ts";
+import {
+  NO_NODE_ADDRESSES,
+  nodeAddresses,
+  type NodePortSelection,
+} from "../node_addresses.ts";
 import type { PortProxy } from "../port_proxy.ts";
 import { Proxier } from "../proxier.ts";
 import type { ClusterFacts } from "../rules/mod.ts";
 import { StateTracker } from "../state_tracker.ts";
-import type { HealthInput } from "../status/health.ts";
+import { type HealthInput, liveness } from "../status/health.ts";
+import { ServiceHealth } from "../status/service_health.ts";
 import type { Steering } from "../steering.ts";
 import { SyncRunner } from "../sync_runner.ts";
 
@@ -38,6 +46,12 @@ export interface StartProxyOptions {
   readonly nodeNotNeeded?: boolean;
   /** Where the API server is, as far as it is known by address. */
   readonly apiServers: ReadonlySet<string>;
+  /** Where NodePorts are served; default: on every address of the node. */
+  readonly nodePorts?: NodePortSelection;
+  /** CIDRs of the cluster's pods; the own Node's are added to them. */
+  readonly clusterCidrs?: readonly string[];
+  /** The addresses of the machine's interfaces, now. */
+  interfaceIps(): readonly string[];
   readonly engine: Engine;
   readonly clock: Clock;
   /**
@@ -71,7 +85,7 @@ export interface RunningProxy {
 }
 
 export function startProxy(options: StartProxyOptions): RunningProxy {
-  const { nodeName, clock, engine } = options;
+  const { nodeName, clock, engine, clusterCidrs = [] } = options;
   const stopping = new AbortController();
   const { signal } = stopping;
   const source = options.source(signal);
@@ -81,19 +95,43 @@ export function startProxy(options: StartProxyOptions): RunningProxy {
   const slices = new Informer(source.endpointSlices);
   const nodes = new Informer(source.node);
   const tracker = new StateTracker(nodeName);
-  let steering: Steering | undefined;
-  let proxier: Proxier | undefined;
+  const endpoints = new EndpointIps();
+  const health = (): HealthInput => ({
+    now: clock.now(),
+    syncs: { IPv4: runner.times, IPv6: runner.times },
+    node: options.nodeNotNeeded ? "not-needed" : nodes.store.get(nodeName),
+  });
+  const serviceHealth = new ServiceHealth(() => liveness(health()).ok);
+  /** As last seen: a Node that is deleted keeps its addresses. */
+  let node: Node | undefined;
 
   const facts = () => ({
     apiServers: options.apiServers,
-    podCidrs: nodes.store.get(nodeName)?.spec.podCIDRs ?? [],
-    endpoints: endpointIps(tracker.state),
+    podCidrs: [...clusterCidrs, ...node?.spec.podCIDRs ?? []],
+    endpoints,
   });
 
+  let begun: { steering: Steering; proxier: Proxier } | undefined;
   const begin = async () => {
-    const serviceIps = clusterIps(tracker.state);
-    steering = await options.steering({ serviceIps, facts }, signal);
-    return new Proxier({ engine, steering });
+    const known = { serviceIps: clusterIps(tracker.state), facts };
+    const steering = await options.steering(known, signal);
+    return { steering, proxier: new Proxier({ engine, steering }) };
+  };
+
+  const nodePorts = options.nodePorts ?? { cidrs: [], primary: false };
+  let addresses = NO_NODE_ADDRESSES;
+  let addressesAreStale = true;
+  const lookAtNode = ({ steering, proxier }: NonNullable<typeof begun>) => {
+    const interfaceIps = options.interfaceIps()
+      .filter((ip) => !steering.isOurs(ip));
+    addresses = nodeAddresses({
+      selection: nodePorts,
+      clusterCidrs,
+      node,
+      interfaceIps,
+    });
+    proxier.setNode(addresses);
+    addressesAreStale = false;
   };
 
   let repairedAt = clock.now();
@@ -102,21 +140,28 @@ export function startProxy(options: StartProxyOptions): RunningProxy {
     periodMs: SYNC_PERIOD_MS,
     async sync() {
       if (!isSynced()) return "done";
+      if (begun !== undefined && clock.now() - repairedAt >= SYNC_PERIOD_MS) {
+        repairedAt = clock.now();
+        await begun.proxier.repair(signal);
+        addressesAreStale = true;
+      }
       const changes = tracker.takeChanges();
+      endpoints.apply(changes);
+      serviceHealth.note(changes);
       try {
-        proxier ??= await begin();
+        begun ??= await begin();
       } catch (error) {
         // The strategy that was asked for cannot work: not for us to replace.
         ready.reject(error);
         throw error;
       }
-      if (clock.now() - repairedAt >= SYNC_PERIOD_MS) {
-        repairedAt = clock.now();
-        await proxier.repair(signal);
-      }
-      const result = await proxier.sync(changes, signal);
+      if (addressesAreStale) lookAtNode(begun);
+      const results = [
+        await begun.proxier.sync(changes, signal),
+        serviceHealth.sync(addresses.nodePortIps),
+      ];
       ready.resolve();
-      return result;
+      return results.includes("again") ? "again" : "done";
     },
   });
 
@@ -139,6 +184,8 @@ export function startProxy(options: StartProxyOptions): RunningProxy {
     }),
     nodes.run((changes) => {
       tracker.applyNode(changes);
+      node = nodes.store.get(nodeName) ?? node;
+      addressesAreStale = true;
       requestSync();
     }),
     runner.run(signal),
@@ -147,12 +194,8 @@ export function startProxy(options: StartProxyOptions): RunningProxy {
   return {
     ready: ready.promise,
     state: tracker.state,
-    ports: () => proxier?.ports ?? [],
-    health: () => ({
-      now: clock.now(),
-      syncs: { IPv4: runner.times, IPv6: runner.times },
-      node: options.nodeNotNeeded ? "not-needed" : nodes.store.get(nodeName),
-    }),
+    ports: () => begun?.proxier.ports ?? [],
+    health,
     sources: () => ({
       services: services.state,
       endpointSlices: slices.state,
@@ -161,8 +204,10 @@ export function startProxy(options: StartProxyOptions): RunningProxy {
     async stop(cut) {
       stopping.abort();
       await running;
-      await proxier?.close(cut);
-      return steering;
+      // While connections drain, load balancers are told to go elsewhere.
+      await serviceHealth[Symbol.asyncDispose]();
+      await begun?.proxier.close(cut);
+      return begun?.steering;
     },
   };
 }
@@ -171,14 +216,4 @@ function clusterIps(state: DesiredState): string[] {
   return [...state.values()].flatMap(({ ports }) =>
     ports.map(({ servicePort }) => servicePort.clusterIP)
   );
-}
-
-function endpointIps(state: DesiredState): Set<string> {
-  const ips = new Set<string>();
-  for (const { ports } of state.values()) {
-    for (const { endpoints } of ports) {
-      for (const { ip } of endpoints) ips.add(ip);
-    }
-  }
-  return ips;
 }

@@ -42,6 +42,8 @@ export interface Machine extends MachineFacts {
   readonly own: ReadonlySet<Item>;
   /** CIDRs that others made local: `127.0.0.0/8`, or an AnyIP route by hand. */
   readonly localCidrs: readonly string[];
+  /** The same for routes to one address; the node's own are among them. */
+  readonly localIps: ReadonlySet<string>;
 }
 
 interface RouteJson {
@@ -95,6 +97,7 @@ function machineOf(
   const nodeAddresses = new Set<string>();
   const gateways = new Set<string>();
   const localCidrs: string[] = [];
+  const localIps = new Set<string>();
   for (const link of links) {
     for (const address of link.addr_info ?? []) {
       const ip = canonicalIp(address.local ?? "");
@@ -116,9 +119,10 @@ function machineOf(
     if (cidr === undefined) continue;
     if (route.protocol === String(ROUTE_PROTOCOL) && route.dev === "lo") {
       own.add(`route ${cidr}`);
-    } else if (!isSingle(cidr)) localCidrs.push(cidr);
+    } else if (isSingle(cidr)) localIps.add(cidr.split("/")[0] ?? "");
+    else localCidrs.push(cidr);
   }
-  return { own, nodeAddresses, gateways, localCidrs };
+  return { own, nodeAddresses, gateways, localCidrs, localIps };
 }
 
 /** RTN_LOCAL of linux/rtnetlink.h. */

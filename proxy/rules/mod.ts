@@ -16,6 +16,7 @@ import { interfaceAddresses, isLocalByItself, NoSteering } from "./none.ts";
 import { RouteSteering } from "./route.ts";
 import type { ClusterFacts } from "./route_refusal.ts";
 
+export { interfaceAddresses } from "./none.ts";
 export { type ClusterFacts, routeRefusal } from "./route_refusal.ts";
 
 /** What `--steer` takes. */

@@ -36,15 +36,20 @@ export class NoSteering implements Steering {
     return Promise.resolve(NOTHING_TO_DO);
   }
 
-  bindAddress(address: ServiceAddress): ListenAddress {
-    const { ip, port } = address;
-    return this.#isLocal(ip) ? { ip, port } : loopbackPort(ip);
+  /**
+   * The address itself where it is local; for a cluster IP elsewhere a port of
+   * the loopback address. Other addresses have clients elsewhere, whom a port
+   * of this machine's loopback address would not help.
+   */
+  bindAddress({ kind, ip, port }: ServiceAddress): ListenAddress | undefined {
+    if (kind === "NodePort" || this.#isLocal(ip)) return { ip, port };
+    return kind === "ClusterIP" ? loopbackPort(ip) : undefined;
   }
 
   /**
-   * A port of the loopback address, where the Service address itself will not
-   * do for as long as this process runs: the port is privileged, or the
-   * address is not local after all.
+   * A port of the loopback address, where the cluster IP itself will not do for
+   * as long as this process runs: the port is privileged, or the address is not
+   * local after all.
    *
    * Not where the port is merely in use: its user may go, and a listener on
    * another port would never come back from there.
@@ -53,7 +58,9 @@ export class NoSteering implements Steering {
     address: ServiceAddress,
     error: unknown,
   ): ListenAddress | undefined {
-    if (!this.#isLocal(address.ip)) return undefined;
+    if (address.kind !== "ClusterIP" || !this.#isLocal(address.ip)) {
+      return undefined;
+    }
     const lasting = error instanceof Deno.errors.PermissionDenied ||
       error instanceof Deno.errors.AddrNotAvailable;
     return lasting ? loopbackPort(address.ip) : undefined;
@@ -61,6 +68,10 @@ export class NoSteering implements Steering {
 
   sync(): Promise<SteeringResult> {
     return Promise.resolve(NOTHING_TO_DO);
+  }
+
+  isOurs(): boolean {
+    return false;
   }
 
   repair(): Promise<SteeringResult> {
@@ -97,8 +108,8 @@ export function isLocalByItself(ip: string, os: string): boolean {
 }
 
 /**
- * The addresses that Deno can see without running a program; none without the
- * permission (`--allow-sys=networkInterfaces`), which costs the demo nothing.
+ * The addresses that Deno can see without running a program, as the system
+ * spells them; none without the permission (`--allow-sys=networkInterfaces`).
  */
 export function interfaceAddresses(): readonly string[] {
   try {

@@ -20,7 +20,7 @@ import {
   singleAddressCidr,
 } from "../ip.ts";
 import {
-  type PortBinding,
+  type ListenerChanges,
   type ServiceAddress,
   type Steering,
   SteeringError,
@@ -40,6 +40,7 @@ import {
   writeRefusal,
 } from "./ip_route.ts";
 import { type ClusterFacts, routeRefusal } from "./route_refusal.ts";
+import { WantedAddresses } from "./wanted_addresses.ts";
 
 const logger = getLogger("rules");
 
@@ -61,7 +62,9 @@ export class RouteSteering implements Steering {
   /** The machine as last read, with `own` kept up to date by what we wrote. */
   #machine: Machine = NO_MACHINE;
   #own = new Set<Item>();
-  #addresses: readonly ServiceAddress[] = [];
+  readonly #wanted = new WantedAddresses();
+  /** What an earlier run left and nobody wants is not removed yet. */
+  #isUnswept = true;
   /** What could not be installed, until `repair` tries again. */
   readonly #failures = new Map<Item, SteeringError>();
 
@@ -113,16 +116,24 @@ export class RouteSteering implements Steering {
   }
 
   async prepare(
-    addresses: readonly ServiceAddress[],
+    added: readonly ServiceAddress[],
     signal: AbortSignal,
   ): Promise<SteeringResult> {
-    this.#addresses = addresses;
-    const written = await this.#install(this.#wanted(addresses), signal);
-    return this.#result(written);
+    for (const address of added) this.#wanted.add(address);
+    const items = this.#itemsFor(new Set(added.map(({ ip }) => ip)));
+    const written = await this.#install(items, signal);
+    return { written, failures: this.#failuresOf(added) };
   }
 
-  bindAddress({ ip, port }: ServiceAddress): ListenAddress {
-    return { ip, port };
+  /**
+   * The address itself. External and load-balancer addresses are served where
+   * they are local already: to make them so would answer for hosts that exist
+   * elsewhere.
+   */
+  bindAddress({ kind, ip, port }: ServiceAddress): ListenAddress | undefined {
+    const comesHere = kind === "ClusterIP" || kind === "NodePort" ||
+      this.#isLocal(ip);
+    return comesHere ? { ip, port } : undefined;
   }
 
   /**
@@ -134,33 +145,33 @@ export class RouteSteering implements Steering {
   }
 
   async sync(
-    bindings: readonly PortBinding[],
+    { released }: ListenerChanges,
     signal: AbortSignal,
   ): Promise<SteeringResult> {
-    const { runner } = this.#options;
-    // An address that failed to bind is still prepared for: it is retried.
-    const wanted = this.#wanted([
-      ...this.#addresses,
-      ...bindings.map((binding) => binding.address),
-    ]);
-    let superfluous = this.#superfluous(wanted);
-    if (superfluous.length === 0) return this.#result(0);
-    // `ip addr del` does not look at the mark: only the machine itself can
-    // tell that an address is still the one we added.
-    if (!await this.#canObserve(signal)) return this.#result(0);
-    superfluous = this.#superfluous(wanted);
-    const failures = await writeItems("del", superfluous, { runner, signal });
-    for (const item of superfluous) {
-      if (!failures.has(item)) this.#own.delete(item);
-    }
-    return this.#result(superfluous.length - failures.size);
+    for (const address of released) this.#wanted.release(address);
+    const superfluous = this.#isUnswept
+      ? this.#superfluous()
+      : this.#leftAt(new Set(released.map(({ ip }) => ip)));
+    this.#isUnswept = false;
+    const written = await this.#remove(superfluous, signal);
+    return { written, failures: [] };
+  }
+
+  isOurs(ip: string): boolean {
+    return this.#own.has(`address ${ip}`);
   }
 
   async repair(signal: AbortSignal): Promise<SteeringResult> {
-    if (!await this.#canObserve(signal)) return this.#result(0);
+    if (!await this.#canObserve(signal)) {
+      return { written: 0, failures: this.#allFailures() };
+    }
     this.#failures.clear();
-    const written = await this.#install(this.#wanted(this.#addresses), signal);
-    return this.#result(written);
+    let written = await this.#install(this.#allItems(), signal);
+    // Before the first pass nothing is wanted, and all of it may be yet.
+    if (!this.#isUnswept) {
+      written += await this.#remove(this.#superfluous(), signal);
+    }
+    return { written, failures: this.#allFailures() };
   }
 
   async cleanup(signal: AbortSignal): Promise<void> {
@@ -212,14 +223,29 @@ export class RouteSteering implements Steering {
     return this.#cidrs.map((cidr): Item => `route ${cidr}`);
   }
 
-  /** Everything that must be installed for these addresses. */
-  #wanted(addresses: readonly ServiceAddress[]): Set<Item> {
-    const wanted = new Set<Item>(this.#cidrItems());
-    for (const { ip } of addresses) {
+  /** What must be installed for these IP addresses, as far as they are wanted. */
+  #itemsFor(ips: Iterable<string>): Set<Item> {
+    const items = new Set<Item>(this.#cidrItems());
+    for (const ip of ips) {
+      // Only cluster IPs are made local.
+      if (!this.#wanted.isClusterIp(ip)) continue;
       const item = this.#itemFor(ip);
-      if (item !== undefined) wanted.add(item);
+      if (item !== undefined) items.add(item);
     }
-    return wanted;
+    return items;
+  }
+
+  #allItems(): Set<Item> {
+    return this.#itemsFor(this.#wanted.ips);
+  }
+
+  /** What is still installed for IP addresses, and no longer wanted. */
+  #leftAt(ips: ReadonlySet<string>): Item[] {
+    const wanted = this.#itemsFor(ips);
+    return [...ips].flatMap((ip): Item[] => [
+      `address ${ip}`,
+      `route ${singleAddressCidr(ip)}`,
+    ]).filter((item) => this.#own.has(item) && !wanted.has(item));
   }
 
   /**
@@ -231,10 +257,24 @@ export class RouteSteering implements Steering {
   #itemFor(ip: string): Item | undefined {
     if (isLoopback(ip) || this.#machine.nodeAddresses.has(ip)) return undefined;
     if (ipFamily(ip) === "IPv6") return `address ${ip}`;
-    const local = [...this.#cidrs, ...this.#machine.localCidrs];
-    return local.some((cidr) => cidrContains(cidr, ip))
+    return this.#isRoutedHere(ip)
       ? undefined
       : `route ${singleAddressCidr(ip)}`;
+  }
+
+  /** Whether an address can be bound as things are. */
+  #isLocal(ip: string): boolean {
+    if (isLoopback(ip) || this.#machine.nodeAddresses.has(ip)) return true;
+    return ipFamily(ip) === "IPv6"
+      ? this.isOurs(ip)
+      : this.#isRoutedHere(ip) || this.#own.has(`route ${ip}/32`);
+  }
+
+  /** By a route of others, or that of its CIDR. */
+  #isRoutedHere(ip: string): boolean {
+    const local = [...this.#cidrs, ...this.#machine.localCidrs];
+    return this.#machine.localIps.has(ip) ||
+      local.some((cidr) => cidrContains(cidr, ip));
   }
 
   #isLocalCidr(cidr: string): boolean {
@@ -270,9 +310,11 @@ export class RouteSteering implements Steering {
   #isNeeded(item: Item): boolean {
     if (this.#own.has(item)) return false;
     const target = item.slice(item.indexOf(" ") + 1);
-    return item.startsWith("route ")
-      ? !this.#isLocalCidr(target)
-      : !this.#machine.nodeAddresses.has(target);
+    if (item.startsWith("address ")) {
+      return !this.#machine.nodeAddresses.has(target);
+    }
+    return !this.#isLocalCidr(target) &&
+      !this.#machine.localIps.has(target.replace(/\/32$/, ""));
   }
 
   #withoutRefused(items: readonly Item[]): Item[] {
@@ -290,19 +332,39 @@ export class RouteSteering implements Steering {
     });
   }
 
-  #superfluous(wanted: ReadonlySet<Item>): Item[] {
+  /** What is installed and nobody wants; walks everything. */
+  #superfluous(): Item[] {
+    const wanted = this.#allItems();
     return [...this.#own].filter((item) => !wanted.has(item));
   }
 
-  #result(written: number): SteeringResult {
-    const failures: SteeringFailure[] = [];
-    if (this.#failures.size > 0) {
-      for (const address of this.#addresses) {
-        const error = this.#failureOf(address.ip);
-        if (error !== undefined) failures.push({ address, error });
-      }
+  /** Returns how much was removed. What could not be is left to `repair`. */
+  async #remove(items: readonly Item[], signal: AbortSignal): Promise<number> {
+    if (items.length === 0) return 0;
+    // `ip addr del` does not look at the mark: only the machine itself can
+    // tell that an address is still the one we added.
+    if (!await this.#canObserve(signal)) return 0;
+    const present = items.filter((item) => this.#own.has(item));
+    const { runner } = this.#options;
+    const failures = await writeItems("del", present, { runner, signal });
+    for (const item of present) {
+      if (!failures.has(item)) this.#own.delete(item);
     }
-    return { written, failures };
+    return present.length - failures.size;
+  }
+
+  #failuresOf(addresses: Iterable<ServiceAddress>): SteeringFailure[] {
+    if (this.#failures.size === 0) return [];
+    return [...addresses].flatMap((address) => {
+      const error = address.kind === "ClusterIP"
+        ? this.#failureOf(address.ip)
+        : undefined;
+      return error === undefined ? [] : [{ address, error }];
+    });
+  }
+
+  #allFailures(): SteeringFailure[] {
+    return this.#failuresOf(this.#wanted);
   }
 
   #failureOf(ip: string): SteeringError | undefined {
@@ -316,6 +378,7 @@ export class RouteSteering implements Steering {
 const NO_MACHINE: Machine = {
   own: new Set(),
   localCidrs: [],
+  localIps: new Set(),
   nodeAddresses: new Set(),
   gateways: new Set(),
 };

@@ -7,13 +7,18 @@
  */
 import { cidrContains, cidrsOverlap, singleAddressCidr } from "../ip.ts";
 
+/** A set that may grow and shrink under its reader. */
+export interface AddressSet extends Iterable<string> {
+  has(ip: string): boolean;
+}
+
 /** Facts that only the cluster knows. Everything canonical. */
 export interface ClusterFacts {
   /** Addresses at which we reach the API server. */
   readonly apiServers: ReadonlySet<string>;
   /** Pod CIDRs: this node's, and the cluster's if it is known. */
   readonly podCidrs: readonly string[];
-  readonly endpoints: ReadonlySet<string>;
+  readonly endpoints: AddressSet;
 }
 
 /** Facts that only the machine knows. Everything canonical. */
@@ -48,7 +53,7 @@ export function routeRefusal(
   cidr: string,
   facts: MachineFacts & ClusterFacts,
 ): string | undefined {
-  const kinds: readonly [string, ReadonlySet<string>][] = [
+  const kinds: readonly [string, AddressSet][] = [
     ["the node's own address", facts.nodeAddresses],
     ["the gateway", facts.gateways],
     ["the API server's address", facts.apiServers],
@@ -65,7 +70,7 @@ export function routeRefusal(
 
 function findAddress(
   cidr: string,
-  addresses: ReadonlySet<string>,
+  addresses: AddressSet,
 ): string | undefined {
   // One address is looked up, not compared with 100,000 endpoints: without a
   // known CIDR this is asked for every Service.

@@ -31,7 +31,13 @@ function routeOn(node: Namespace, cidrs: readonly string[]): RouteSteering {
 }
 
 function address(ip: string): ServiceAddress {
-  return { ip, port: 80, protocol: "TCP", name: "default/web:http" };
+  return {
+    kind: "ClusterIP",
+    ip,
+    port: 80,
+    protocol: "TCP",
+    name: "default/web:http",
+  };
 }
 
 /** All routes and addresses, byte for byte, without what counts down. */
@@ -105,13 +111,12 @@ testWith(
     });
 
     await t.step("takes back what nobody wants", async () => {
-      const keep = addresses.slice(0, 1);
-      await steering.prepare(keep, signal);
-      const bindings = keep.map((each) => ({ address: each, listen: each }));
-      const synced = await steering.sync(bindings, signal);
+      const released = addresses.slice(1);
+      const changes = { opened: [], closed: [], released };
+      const synced = await steering.sync(changes, signal);
       assert.deepEqual(synced, { written: 2, failures: [] });
       assert.doesNotMatch(await dump(node), /10\.97\.0\.1|fd00:96::a/);
-      await steering.prepare(addresses, signal);
+      await steering.prepare(released, signal);
     });
 
     await t.step("cleans up, twice", async () => {

@@ -15,6 +15,12 @@ import {
   slice,
 } from "../support/objects.ts";
 
+const NODE = {
+  nodePortIps: ["127.0.0.1", "192.0.2.7", "::1", "fd00:2::7"],
+  nodeIps: ["192.0.2.7", "fd00:2::7"],
+  clusterSources: [],
+};
+
 function portStates(
   given: ServiceOverrides,
   endpoints: readonly (string | EndpointOverrides)[],
@@ -41,7 +47,9 @@ function listens(
   given: ServiceOverrides,
   endpoints: readonly (string | EndpointOverrides)[],
 ): string[] {
-  return portStates(given, endpoints).flatMap(listenAddresses).map(addressKey);
+  return portStates(given, endpoints)
+    .flatMap((state) => listenAddresses(state, NODE))
+    .map(({ address }) => addressKey(address));
 }
 
 Deno.test("listenAddresses() has the cluster IP and port of a TCP port", () => {
@@ -49,7 +57,10 @@ Deno.test("listenAddresses() has the cluster IP and port of a TCP port", () => {
   assert.deepEqual(listens(given, ["10.1.0.1"]), ["10.96.0.10:80/TCP"]);
   const [state] = portStates(given, ["10.1.0.1"]);
   assert.ok(state);
-  assert.equal(listenAddresses(state)[0]?.name, "default/web:http");
+  assert.equal(
+    listenAddresses(state, NODE)[0]?.address.name,
+    "default/web:http",
+  );
 });
 
 Deno.test("addressKey() puts IPv6 in brackets", () => {
@@ -63,7 +74,7 @@ Deno.test("[0.1, 5.45] listenAddresses() is empty without a usable endpoint", ()
   assert.deepEqual(listens({}, [dead]), []);
   const [state] = portStates({}, [dead]);
   assert.ok(state);
-  assert.equal(serviceAddresses(state.servicePort).length, 1);
+  assert.equal(serviceAddresses(state.servicePort, NODE).length, 1);
 });
 
 Deno.test("[0.2, 5.46, 12.33] listenAddresses() is empty for internal Local without a local endpoint", () => {

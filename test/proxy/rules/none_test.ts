@@ -2,8 +2,11 @@ import assert from "node:assert/strict";
 import { interfaceAddresses, NoSteering } from "../../../proxy/rules/none.ts";
 import type { ServiceAddress } from "../../../proxy/steering.ts";
 
-function address(ip: string, port = 80): ServiceAddress {
-  return { ip, port, protocol: "TCP", name: "default/web:http" };
+function address(
+  ip: string,
+  kind: ServiceAddress["kind"] = "ClusterIP",
+): ServiceAddress {
+  return { kind, ip, port: 80, protocol: "TCP", name: "default/web:http" };
 }
 
 async function noSteering(os = "linux", addresses: readonly string[] = []) {
@@ -56,13 +59,32 @@ Deno.test("none falls back to loopback for good reasons only", async () => {
   }
 });
 
+Deno.test("none has no place but their own for addresses with clients elsewhere", async () => {
+  const steering = await noSteering("linux", ["192.0.2.7"]);
+  const kinds = ["NodePort", "ExternalIP", "LoadBalancerIP"] as const;
+  const denied = new Deno.errors.PermissionDenied();
+  for (const kind of kinds) {
+    const local = address("192.0.2.7", kind);
+    assert.deepEqual(steering.bindAddress(local), {
+      ip: "192.0.2.7",
+      port: 80,
+    });
+    assert.equal(steering.fallbackAddress(local, denied), undefined);
+  }
+  for (const kind of kinds.slice(1)) {
+    const foreign = address("198.51.100.7", kind);
+    assert.equal(steering.bindAddress(foreign), undefined);
+  }
+  assert.equal(steering.isOurs(), false);
+});
+
 Deno.test("none sees new addresses of the machine at repair", async () => {
   const addresses: string[] = [];
   const steering = await noSteering("linux", addresses);
   addresses.push("192.0.2.7");
-  assert.equal(steering.bindAddress(address("192.0.2.7")).port, 0);
+  assert.equal(steering.bindAddress(address("192.0.2.7"))?.port, 0);
   assert.deepEqual(await steering.repair(), { written: 0, failures: [] });
-  assert.equal(steering.bindAddress(address("192.0.2.7")).port, 80);
+  assert.equal(steering.bindAddress(address("192.0.2.7"))?.port, 80);
 });
 
 Deno.test("none has nothing to write and nothing to clean up", async () => {

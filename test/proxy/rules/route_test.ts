@@ -2,7 +2,10 @@ import assert from "node:assert/strict";
 import fc from "fast-check";
 import type { ClusterFacts } from "../../../proxy/rules/route_refusal.ts";
 import { RouteSteering } from "../../../proxy/rules/route.ts";
-import type { PortBinding, ServiceAddress } from "../../../proxy/steering.ts";
+import type {
+  ListenerChanges,
+  ServiceAddress,
+} from "../../../proxy/steering.ts";
 import { FakeIp, programMissing } from "../../support/fake_ip.ts";
 
 const V4 = "10.96.0.0/16";
@@ -19,12 +22,16 @@ function routeSteering(
   return new RouteSteering({ cidrs, runner, clusterFacts, os: "linux" });
 }
 
-function address(ip: string, port = 80): ServiceAddress {
-  return { ip, port, protocol: "TCP", name: "default/web:http" };
+function address(
+  ip: string,
+  port = 80,
+  kind: ServiceAddress["kind"] = "ClusterIP",
+): ServiceAddress {
+  return { kind, ip, port, protocol: "TCP", name: "default/web:http" };
 }
 
-function binding(ip: string, port = 80): PortBinding {
-  return { address: address(ip, port), listen: { ip, port } };
+function released(...ips: readonly string[]): ListenerChanges {
+  return { opened: [], closed: [], released: ips.map((ip) => address(ip)) };
 }
 
 Deno.test("route adds one marked local route for each Service CIDR", async () => {
@@ -58,7 +65,7 @@ Deno.test("route runs no program in a pass that changes nothing", async () => {
   await steering.prepare(addresses, signal);
   ip.commands.length = 0;
   await steering.prepare(addresses, signal);
-  await steering.sync([binding("10.96.0.10")], signal);
+  await steering.sync(released(), signal);
   assert.deepEqual(ip.commands, []);
 });
 
@@ -75,25 +82,30 @@ Deno.test("route gives each IPv6 Service address to lo, and takes it back", asyn
     "addr add fd00:96::a/128 dev lo metric 10701 preferred_lft 0",
     "addr add fd00:96::b/128 dev lo metric 10701 preferred_lft 0",
   ]);
+  assert.ok(steering.isOurs("fd00:96::a"));
   ip.commands.length = 0;
-  await steering.prepare([address("fd00:96::b")], signal);
-  const synced = await steering.sync([binding("fd00:96::b")], signal);
+  await steering.sync(released("fd00:96::a"), signal);
+  assert.deepEqual(ip.written, [], "another port of it is still wanted");
+  const last = address("fd00:96::a", 443);
+  const changes = { opened: [], closed: [], released: [last] };
+  const synced = await steering.sync(changes, signal);
   assert.deepEqual(synced, { written: 1, failures: [] });
+  assert.ok(!steering.isOurs("fd00:96::a"));
   assert.deepEqual(ip.written, [
     "addr del fd00:96::a/128 dev lo metric 10701",
   ]);
 });
 
-Deno.test("route keeps an address whose listener is still draining", async () => {
+Deno.test("route keeps an address until it is released", async () => {
   const ip = new FakeIp();
   const steering = routeSteering(ip, []);
   await steering.start(signal);
   await steering.prepare([address("10.96.0.10")], signal);
-  await steering.prepare([], signal);
   ip.commands.length = 0;
-  await steering.sync([binding("10.96.0.10")], signal);
+  const closed = [address("10.96.0.10")];
+  await steering.sync({ opened: [], closed, released: [] }, signal);
   assert.deepEqual(ip.written, []);
-  await steering.sync([], signal);
+  await steering.sync(released("10.96.0.10"), signal);
   assert.deepEqual(ip.written, [
     "route del local 10.96.0.10/32 dev lo proto 107",
   ]);
@@ -141,14 +153,14 @@ Deno.test("route needs nothing for a CIDR that is local already", async () => {
   assert.deepEqual(ip.written, []);
 });
 
-Deno.test("route removes what an earlier run with other CIDRs left, once it has bindings", async () => {
+Deno.test("route removes what an earlier run with other CIDRs left, with its first pass", async () => {
   const ip = new FakeIp();
   await routeSteering(ip, ["10.0.0.0/16"]).start(signal);
   const steering = routeSteering(ip, [V4]);
   await steering.start(signal);
   await steering.prepare([address("10.96.0.10")], signal);
   ip.commands.length = 0;
-  await steering.sync([binding("10.96.0.10")], signal);
+  await steering.sync(released(), signal);
   assert.deepEqual(ip.written, [
     "route del local 10.0.0.0/16 dev lo proto 107",
   ]);
@@ -187,8 +199,7 @@ Deno.test("route leaves an address alone that somebody else took in the meantime
   await steering.prepare([address("fd00:96::a")], signal);
   const foreign = { dev: "lo", local: "fd00:96::a", prefixlen: 128 };
   ip.addresses.splice(-1, 1, foreign);
-  await steering.prepare([], signal);
-  await steering.sync([], signal);
+  await steering.sync(released("fd00:96::a"), signal);
   assert.deepEqual(ip.addresses.at(-1), foreign);
 });
 
@@ -349,6 +360,62 @@ Deno.test("route binds the Service address itself and has no other", () => {
   assert.equal(steering.fallbackAddress(), undefined);
 });
 
+Deno.test("[3.41] route makes no address local but cluster IPs", async () => {
+  const ip = new FakeIp().addNode("192.0.2.7", "192.0.2.1");
+  ip.routes.push({ type: "2", dst: "203.0.113.9", dev: "lo", protocol: "3" });
+  const steering = routeSteering(ip, [V4]);
+  await steering.start(signal);
+  ip.commands.length = 0;
+  const table: readonly [string, ServiceAddress["kind"], boolean][] = [
+    ["192.0.2.7", "NodePort", true],
+    ["fd00:2::7", "NodePort", true],
+    ["192.0.2.7", "ExternalIP", true],
+    ["203.0.113.9", "LoadBalancerIP", true],
+    ["10.96.7.7", "ExternalIP", true],
+    ["198.51.100.1", "ExternalIP", false],
+    ["2001:db8::1", "LoadBalancerIP", false],
+  ];
+  for (const [text, kind, isServed] of table) {
+    const given = address(text, 80, kind);
+    const prepared = await steering.prepare([given], signal);
+    assert.deepEqual(prepared, { written: 0, failures: [] });
+    const want = isServed ? { ip: text, port: 80 } : undefined;
+    assert.deepEqual(steering.bindAddress(given), want, `${kind} ${text}`);
+  }
+  assert.deepEqual(ip.written, []);
+});
+
+Deno.test("route sees at repair that an external address became local", async () => {
+  const ip = new FakeIp().addNode("192.0.2.7", "192.0.2.1");
+  const steering = routeSteering(ip, [V4]);
+  await steering.start(signal);
+  const external = address("198.51.100.1", 80, "ExternalIP");
+  await steering.prepare([external], signal);
+  assert.equal(steering.bindAddress(external), undefined);
+  ip.addresses.push({ dev: "lo", local: "198.51.100.1", prefixlen: 32 });
+  await steering.repair(signal);
+  assert.ok(steering.bindAddress(external));
+});
+
+Deno.test("route tells only the failures of what it was asked for, and all at repair", async () => {
+  const ip = new FakeIp();
+  const taken = new Set(["10.96.0.8", "10.96.0.9"]);
+  const steering = routeSteering(ip, [], { endpoints: taken });
+  await steering.start(signal);
+  const failing = async (given: string[]) => {
+    const added = given.map((each) => address(each));
+    const { failures } = await steering.prepare(added, signal);
+    return failures.map((each) => each.address.ip);
+  };
+  assert.deepEqual(await failing(["10.96.0.8", "10.96.0.1"]), ["10.96.0.8"]);
+  assert.deepEqual(await failing(["10.96.0.9"]), ["10.96.0.9"]);
+  assert.deepEqual(await failing(["10.96.0.2"]), []);
+  assert.equal((await steering.repair(signal)).failures.length, 2);
+  await steering.sync(released("10.96.0.8"), signal);
+  taken.clear();
+  assert.deepEqual(await steering.repair(signal), { written: 1, failures: [] });
+});
+
 Deno.test("route works on Linux only", async () => {
   const runner = new FakeIp();
   const steering = new RouteSteering({
@@ -406,15 +473,22 @@ Deno.test("route ends with exactly what the last pass wants, whatever came befor
     const untouched = structuredClone([ip.routes, ip.addresses]);
     let steering = routeSteering(ip, [V4, V6]);
     await steering.start(signal);
+    let held: readonly string[] = [];
     for (const { wanted, lose } of sequence) {
       if (lose === "routes") ip.routes.splice(3);
       if (lose === "addresses") ip.addresses.splice(2);
       if (lose === "restart") {
         steering = routeSteering(ip, [V4, V6]);
         await steering.start(signal);
+        held = [];
       } else if (lose !== "nothing") await steering.repair(signal);
-      await steering.prepare(wanted.map((each) => address(each)), signal);
-      await steering.sync(wanted.map((each) => binding(each)), signal);
+      const added = wanted.filter((each) => !held.includes(each));
+      const gone = held.filter((each) => !wanted.includes(each));
+      await steering.prepare(added.map((each) => address(each)), signal);
+      await steering.sync(released(...gone), signal);
+      held = wanted;
+      // The rest is put back once in a sync period.
+      await steering.repair(signal);
       const routes = ip.routes.slice(3).map((route) => route.dst).sort();
       const own = wanted.filter((each) => each === "10.97.0.1");
       assert.deepEqual(routes, [V4, V6, ...own].sort());
