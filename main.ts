@@ -44,7 +44,7 @@ async function main(args: readonly string[]): Promise<number> {
       return await (await import("./proxy/commands/cleanup.ts"))
         .cleanupCommand(rest);
     case "version":
-      return versionCommand();
+      return versionCommand(rest);
     default:
       printError(
         `kube-portal: Unknown command "${first}"; see kube-portal --help\n`,

@@ -6,6 +6,7 @@
  */
 import { createApiServer, loadManifests } from "../../watch/apiserver/mod.ts";
 import { listenApiserver } from "./addresses.ts";
+import { checkFolder } from "./folders.ts";
 import { APISERVER_FLAGS } from "./flag_tables.ts";
 import { cidrList, parseFlags, wholeNumber } from "./flags.ts";
 import { untilSignal } from "./signals.ts";
@@ -22,6 +23,7 @@ export async function apiserverCommand(
     serviceCIDRs: cidrList(flags["service-cidr"], "service-cidr"),
   });
   if (flags.manifests !== undefined) {
+    await checkFolder(flags.manifests, "manifests");
     const { problems } = await loadManifests(server, flags.manifests);
     for (const problem of problems) {
       printError(`kube-portal: ${problem.message}\n`);

@@ -122,8 +122,17 @@ export function flagsHelp(specs: FlagSpecs): string {
  *
  * @throws {UserError} naming the flag
  */
-export function durationMs(text: string, flag: string): number {
+export function durationMs(
+  text: string,
+  flag: string,
+  { aboveZero = false }: { aboveZero?: boolean } = {},
+): number {
   const ms = goDurationMs(text);
+  if (ms === 0 && aboveZero) {
+    throw new UserError(
+      `Invalid value "${text}" for --${flag}: want more than 0`,
+    );
+  }
   if (ms === undefined) {
     throw new UserError(
       `Invalid value "${text}" for --${flag}: want a duration such as 250ms, 2s or 1h30m`,

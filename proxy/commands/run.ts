@@ -35,11 +35,12 @@ import { cleanupCommand } from "./cleanup.ts";
 import { UserError } from "./errors.ts";
 import { RUN_FLAGS } from "./flag_tables.ts";
 import { cidrList, durationMs, type FlagValues, parseFlags } from "./flags.ts";
+import { checkFolder } from "./folders.ts";
 import { serviceCidrsOf } from "./service_cidrs.ts";
 import { untilSignal } from "./signals.ts";
 import { type KnownCluster, startProxy } from "./start_proxy.ts";
 import { setupLogging } from "./verbosity.ts";
-import { VERSION, versionCommand } from "./version.ts";
+import { printVersion, VERSION } from "./version.ts";
 
 const logger = getLogger("main");
 
@@ -47,7 +48,7 @@ type RunFlags = FlagValues<typeof RUN_FLAGS>;
 
 export async function runCommand(args: readonly string[]): Promise<number> {
   const flags = parseFlags(args, RUN_FLAGS);
-  if (flags.version) return versionCommand();
+  if (flags.version) return printVersion();
   await setupLogging(flags);
   if (flags.cleanup) return await cleanupCommand([]);
 
@@ -57,12 +58,26 @@ export async function runCommand(args: readonly string[]): Promise<number> {
     defaultPort: 10256,
   });
   const drainMs = durationMs(flags["drain-timeout"], "drain-timeout");
+  const pollIntervalMs = durationMs(flags["poll-interval"], "poll-interval", {
+    aboveZero: true,
+  });
   const cidrs = cidrList(flags["service-cidr"] ?? "", "service-cidr");
   const clusterCidrs = cidrList(flags["cluster-cidr"] ?? "", "cluster-cidr");
   const nodePorts = nodePortAddresses(flags["nodeport-addresses"] ?? "");
-  const nodeName = (flags["hostname-override"] ?? Deno.hostname()).trim()
+  // Empty is as good as not given, as for kube-proxy.
+  const nodeName = (flags["hostname-override"] || Deno.hostname()).trim()
     .toLowerCase();
-  const { source, client } = await openSource(flags, { nodeName, cidrs });
+  const { source, client } = await openSource(flags, {
+    nodeName,
+    cidrs,
+    pollIntervalMs,
+  });
+  // The port first: without it nothing is started, and nothing is said but why.
+  const server = health && serveHttp({
+    address: health,
+    flag: "healthz-bind-address",
+    handler: healthApp(() => proxy.health()).fetch,
+  });
 
   logger.info(`kube-portal v${VERSION}: userspace proxy mode`, {
     node: nodeName,
@@ -81,12 +96,6 @@ export async function runCommand(args: readonly string[]): Promise<number> {
     steering: (known, signal) =>
       steer(flags.steer as SteeringRequest, { cidrs, client, known, signal }),
   });
-  const server = health && serveHttp({
-    address: health,
-    flag: "healthz-bind-address",
-    handler: healthApp(proxy.health).fetch,
-  });
-
   proxy.ready.then(
     () => logger.info("Ready", { services: proxy.state.size }),
     () => {},
@@ -123,7 +132,11 @@ function nodePortAddresses(text: string): NodePortSelection {
 /** @throws {UserError | ConfigError} for what the user can mend */
 async function openSource(
   flags: RunFlags,
-  { nodeName, cidrs }: { nodeName: string; cidrs: readonly string[] },
+  { nodeName, cidrs, pollIntervalMs }: {
+    nodeName: string;
+    cidrs: readonly string[];
+    pollIntervalMs: number;
+  },
 ): Promise<
   { source: (signal: AbortSignal) => ClusterSource; client?: ApiClient }
 > {
@@ -134,11 +147,11 @@ async function openSource(
         "Cannot use --manifests together with --kubeconfig or --master: choose one source",
       );
     }
+    await checkFolder(manifests, "manifests");
     return {
       source: (signal) => createManifestSource(manifests, { nodeName, signal }),
     };
   }
-  const pollIntervalMs = durationMs(flags["poll-interval"], "poll-interval");
   const config = await loadApiConfig({
     kubeconfig,
     context,

@@ -151,9 +151,10 @@ export function startProxy(options: StartProxyOptions): RunningProxy {
       try {
         begun ??= await begin();
       } catch (error) {
-        // The strategy that was asked for cannot work: not for us to replace.
+        // The strategy that was asked for cannot work: not for us to replace,
+        // and for whoever waits for `ready` to tell.
         ready.reject(error);
-        throw error;
+        return "again";
       }
       if (addressesAreStale) lookAtNode(begun);
       const results = [

@@ -175,7 +175,11 @@ async function keepConnections(program: KubectlProgram): Promise<void> {
 
   await kubectl.run("delete", "service", "echo");
   await proxy.waitFor("removed service port default/echo:tcp");
-  assert.equal(await whoAnswers(ip, 8080), "refused");
+  await eventually(
+    "new connections are refused",
+    () => whoAnswers(ip, 8080),
+    (who) => who === "refused",
+  );
   await echo("its Service is gone");
 
   await connection.closeWrite();
