@@ -75,6 +75,8 @@ export async function whoAnswers(ip: string, port: number): Promise<string> {
     connection = await connect(ip, port);
   } catch (error) {
     if (error instanceof Deno.errors.ConnectionRefused) return "refused";
+    // It was in the backlog of a listener that has just been closed.
+    if (error instanceof Deno.errors.ConnectionReset) return "closed";
     throw error;
   }
   using _connection = connection;
