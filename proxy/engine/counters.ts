@@ -28,6 +28,8 @@ export class ForwarderCounters {
   connectionsTotal = 0;
   connectionsFailed = 0;
   connectionsRefused = 0;
+  flowsEvicted = 0;
+  datagramsDropped = 0;
   #dialFailures = 0;
   #current: ReadonlySet<string> = new Set();
   readonly #endpoints = new Map<string, Mutable<EndpointStats>>();
@@ -75,6 +77,8 @@ export class ForwarderCounters {
       connectionsTotal: this.connectionsTotal,
       connectionsFailed: this.connectionsFailed,
       connectionsRefused: this.connectionsRefused,
+      flowsEvicted: this.flowsEvicted,
+      datagramsDropped: this.datagramsDropped,
       affinityEntries,
       dialFailures: this.#dialFailures,
       bytesToEndpoints: this.traffic.bytesToEndpoints,

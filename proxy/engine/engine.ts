@@ -93,7 +93,10 @@ export interface Listener {
   close(): void;
 }
 
-/** Monotonic counters, and gauges where the name says `open`. */
+/**
+ * Monotonic counters, and gauges where the name says `open`. A connection is a
+ * flow where the protocol is UDP.
+ */
 export interface ForwarderStats {
   readonly connectionsOpen: number;
   readonly connectionsTotal: number;
@@ -101,6 +104,13 @@ export interface ForwarderStats {
   readonly connectionsFailed: number;
   /** Clients turned away: source ranges, or a policy that leaves no endpoint. */
   readonly connectionsRefused: number;
+  /** UDP flows that were ended, not yet silent for long, to make room for others. */
+  readonly flowsEvicted: number;
+  /**
+   * Datagrams that had an endpoint and did not get there, or back: too large,
+   * too many waiting, or not from the endpoint at all.
+   */
+  readonly datagramsDropped: number;
   /** Clients that session affinity remembers. */
   readonly affinityEntries: number;
   readonly dialFailures: number;

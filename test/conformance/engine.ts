@@ -11,15 +11,23 @@ import type {
   ForwardingPolicy,
   ListenOptions,
 } from "../../proxy/engine/engine.ts";
+import type { Clock } from "../../watch/clock.ts";
 import { within } from "../support/tcp.ts";
 import { endpointTests } from "./engine_endpoints.ts";
 import { lifeTests } from "./engine_life.ts";
 import { streamTests } from "./engine_streams.ts";
+import { udpTests } from "./engine_udp.ts";
+import { udpUpdateTests } from "./engine_udp_updates.ts";
 
 /** What a test may ask of an engine; milliseconds. */
 export interface EngineSettings {
   readonly dialTimeoutsMs?: readonly number[];
   readonly lingerMs?: number;
+  readonly udpTimeoutMs?: number;
+  readonly udpFlowsPerPortMax?: number;
+  readonly udpFlowsMax?: number;
+  /** The system's unless given. */
+  readonly clock?: Clock;
 }
 
 export interface EngineConformance {
@@ -43,6 +51,11 @@ export interface EngineUnderTest {
     endpoints: readonly EndpointAddress[],
     settings?: EngineSettings,
   ): Forwarder;
+  /** Forwarders of one engine, closed after the test. */
+  forwarders(
+    policies: readonly ForwardingPolicy[],
+    settings?: EngineSettings,
+  ): Forwarder[];
   /** The same, with one listener on 127.0.0.1 (or `ip`). */
   listen(
     endpoints: readonly EndpointAddress[],
@@ -67,7 +80,13 @@ const PATIENT: EngineSettings = { dialTimeoutsMs: [20_000, 20_000] };
 
 /** Registers the tests. */
 export function runEngineConformance(suite: EngineConformance): void {
-  const tests = [...streamTests, ...endpointTests, ...lifeTests];
+  const tests = [
+    ...streamTests,
+    ...endpointTests,
+    ...lifeTests,
+    ...udpTests,
+    ...udpUpdateTests,
+  ];
   const reasons = skipReasons(suite, tests);
   for (const test of tests) {
     const reason = reasons.get(test.name) ?? test.missing;
@@ -104,11 +123,14 @@ async function runOne(
   const forwarders: Forwarder[] = [];
   const under: EngineUnderTest = {
     forwarder(endpoints, settings = {}) {
+      return under.forwarders([policy(endpoints)], settings)[0]!;
+    },
+    forwarders(policies, settings = {}) {
       const engine = suite.createEngine({ ...PATIENT, ...settings });
       engines.push(engine);
-      const forwarder = engine.forwarder(policy(endpoints));
-      forwarders.push(forwarder);
-      return forwarder;
+      const made = policies.map((policy) => engine.forwarder(policy));
+      forwarders.push(...made);
+      return made;
     },
     async listen(endpoints, settings = {}) {
       const forwarder = under.forwarder(endpoints, settings);

@@ -87,6 +87,8 @@ export class FakeForwarder implements Forwarder {
       connectionsTotal: 0,
       connectionsFailed: 0,
       connectionsRefused: 0,
+      flowsEvicted: 0,
+      datagramsDropped: 0,
       affinityEntries: 0,
       dialFailures: 0,
       bytesToEndpoints: 0,

@@ -1,7 +1,7 @@
 /**
- * The engine that runs wherever Deno does: `Deno.listen`, `Deno.connect` and a
- * loop of reads and writes. Only puts its parts together; who reads on goes to
- * forwarder.ts.
+ * The engine that runs wherever Deno does: `Deno.listen`, `Deno.connect`,
+ * `Deno.listenDatagram` and loops of reads and writes. Only puts its parts
+ * together; who reads on goes to forwarder.ts for TCP, udp_forwarder.ts for UDP.
  *
  * @module
  */
@@ -12,6 +12,14 @@ import { BufferPool } from "./buffers.ts";
 import { DIAL_TIMEOUTS_MS } from "./dial.ts";
 import { PortableForwarder } from "./forwarder.ts";
 import { LINGER_MS } from "./splice.ts";
+import { ReceiveBuffers } from "./udp_buffers.ts";
+import {
+  FlowLimits,
+  UDP_FLOWS_MAX,
+  UDP_FLOWS_PER_PORT_MAX,
+  UDP_TIMEOUT_MS,
+} from "./udp_flows.ts";
+import { UdpForwarder } from "./udp_forwarder.ts";
 
 export interface PortableEngineOptions {
   readonly clock: Clock;
@@ -19,17 +27,29 @@ export interface PortableEngineOptions {
   readonly dialTimeoutsMs?: readonly number[];
   /** Milliseconds of silence after one end; {@linkcode LINGER_MS}. */
   readonly lingerMs?: number;
+  /** Milliseconds of silence that end a UDP flow; {@linkcode UDP_TIMEOUT_MS}. */
+  readonly udpTimeoutMs?: number;
+  /** UDP flows of one ServicePort; {@linkcode UDP_FLOWS_PER_PORT_MAX}. */
+  readonly udpFlowsPerPortMax?: number;
+  /** UDP flows of all ServicePorts; {@linkcode UDP_FLOWS_MAX}. */
+  readonly udpFlowsMax?: number;
 }
 
 /**
  * Makes the portable engine. It holds nothing that would have to be closed:
  * sockets belong to its forwarders.
  *
- * What it cannot do: end a connection by a reset (`Deno.Conn.close` sends a
- * FIN first; see ../README.md), and UDP, for which `listen` throws.
+ * What it cannot do (see ../README.md): end a connection by a reset, since
+ * `Deno.Conn.close` sends a FIN first, and learn that a UDP endpoint refuses,
+ * since Deno's datagram sockets are not connected.
  */
 export function createPortableEngine(options: PortableEngineOptions): Engine {
   const buffers = new BufferPool();
+  const receiveBuffers = new ReceiveBuffers();
+  const limits = new FlowLimits({
+    perPort: options.udpFlowsPerPortMax ?? UDP_FLOWS_PER_PORT_MAX,
+    total: options.udpFlowsMax ?? UDP_FLOWS_MAX,
+  });
   let clusterSources = new CidrSet([]);
   return {
     name: "portable",
@@ -37,6 +57,15 @@ export function createPortableEngine(options: PortableEngineOptions): Engine {
       clusterSources = new CidrSet(cidrs);
     },
     forwarder(policy) {
+      if (policy.protocol === "UDP") {
+        return new UdpForwarder(policy, {
+          clock: options.clock,
+          buffers: receiveBuffers,
+          timeoutMs: options.udpTimeoutMs ?? UDP_TIMEOUT_MS,
+          limits,
+          clusterSources: () => clusterSources,
+        });
+      }
       return new PortableForwarder(policy, {
         clock: options.clock,
         buffers,

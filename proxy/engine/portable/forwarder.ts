@@ -83,13 +83,6 @@ export class PortableForwarder implements Forwarder {
     if (this.#closed) {
       throw new Error(`Cannot listen: "${this.#policy.name}" is closed`);
     }
-    if (this.#policy.protocol !== "TCP") {
-      // Thrown here and not when the forwarder is made, so that it is this
-      // listener that fails, and not the sync that wanted it.
-      throw new Deno.errors.NotSupported(
-        `Cannot listen: protocol of "${this.#policy.name}" is ${this.#policy.protocol}, want TCP`,
-      );
-    }
     const admission = new Admission(options);
     const listener = listenTcp(address, {
       clock: this.#options.clock,

@@ -1,0 +1,351 @@
+/**
+ * The forwarding of one UDP ServicePort. In: datagrams of clients. Out: the
+ * same datagrams at endpoints, and the answers, from the address that the
+ * client asked. Read it top down to follow a datagram: received, its flow found
+ * or made, sent, answered.
+ *
+ * @module
+ */
+import { getLogger } from "@std/log";
+import type { Clock } from "../../../watch/clock.ts";
+import { endpointKey, LoadBalancer } from "../../load_balancer.ts";
+import { RepeatedLog } from "../../repeated_log.ts";
+import { Admission, type CidrSet, peerIp } from "../admission.ts";
+import { ForwarderCounters } from "../counters.ts";
+import type {
+  EndpointAddress,
+  Forwarder,
+  ForwarderStats,
+  ForwardingPolicy,
+  ListenAddress,
+  Listener,
+  ListenOptions,
+} from "../engine.ts";
+import { isExhausted } from "./errors.ts";
+import type { ReceiveBuffers } from "./udp_buffers.ts";
+import {
+  type Datagram,
+  type Door,
+  type Flow,
+  isFromEndpoint,
+  openFlow,
+} from "./udp_flow.ts";
+import { type FlowExpiry, type FlowLimits, FlowTable } from "./udp_flows.ts";
+import { type SendResult, UdpSocket } from "./udp_socket.ts";
+
+const logger = getLogger("engine");
+
+export interface UdpForwarderOptions {
+  readonly clock: Clock;
+  readonly buffers: ReceiveBuffers;
+  readonly timeoutMs: number;
+  readonly limits: FlowLimits;
+  /** Asked for every flow, since it may change. */
+  readonly clusterSources: () => CidrSet;
+}
+
+const NONE: ReadonlySet<string> = new Set();
+
+export class UdpForwarder implements Forwarder {
+  readonly #options: UdpForwarderOptions;
+  readonly #balancer: LoadBalancer;
+  readonly #counters = new ForwarderCounters();
+  readonly #log: RepeatedLog;
+  readonly #flows: FlowTable<Flow>;
+  readonly #doors = new Set<Door>();
+  /** Sockets that were closed and have not given their descriptor back yet. */
+  readonly #ending = new Set<Promise<void>>();
+  #policy: ForwardingPolicy;
+  #doorsOpened = 0;
+  #closed = false;
+
+  constructor(policy: ForwardingPolicy, options: UdpForwarderOptions) {
+    this.#options = options;
+    this.#policy = policy;
+    this.#balancer = new LoadBalancer(policy, options);
+    this.#counters.setEndpoints(policy.endpoints);
+    this.#log = new RepeatedLog({
+      clock: options.clock,
+      write: (message, properties) =>
+        logger.warn(message, { service: this.#policy.name, ...properties }),
+    });
+    this.#flows = new FlowTable({
+      clock: options.clock,
+      timeoutMs: options.timeoutMs,
+      limits: options.limits,
+      expire: (flow, why) => this.#expire(flow, why),
+    });
+  }
+
+  /**
+   * Flows to endpoints that no longer serve end at once, when none is left too
+   * (facts 10.52, 10.55): their clients' next datagrams go elsewhere.
+   */
+  update(policy: ForwardingPolicy): void {
+    this.#policy = policy;
+    this.#balancer.update(policy);
+    this.#counters.setEndpoints(policy.endpoints);
+    const serving = new Set(policy.endpoints.serving.map(endpointKey));
+    for (const flow of this.#flows.values()) {
+      if (!serving.has(flow.endpointKey)) this.#end(flow, "endpoint left");
+    }
+  }
+
+  // deno-lint-ignore require-await -- engines with threads do wait
+  async listen(
+    address: ListenAddress,
+    options: ListenOptions,
+  ): Promise<Listener> {
+    if (this.#closed) {
+      throw new Error(`Cannot listen: "${this.#policy.name}" is closed`);
+    }
+    const door: Door = {
+      id: this.#doorsOpened++,
+      admission: new Admission(options),
+      socket: new UdpSocket(address, {
+        ...this.#options,
+        log: this.#log,
+        // Never called before this turn ends: `door` is there by then.
+        handle: (data, from) => this.#fromClient(door, data, from),
+      }),
+    };
+    this.#doors.add(door);
+    this.#awaitEnd(door.socket);
+    return {
+      address: door.socket.address,
+      close: () => this.#closeDoor(door),
+    };
+  }
+
+  stats(): ForwarderStats {
+    return this.#counters.snapshot(this.#balancer.affinityEntries);
+  }
+
+  /** Flows end with their listeners: there is nothing to wait for. */
+  async close(_signal: AbortSignal): Promise<void> {
+    this.#closed = true;
+    for (const door of this.#doors) this.#closeDoor(door);
+    await Promise.all(this.#ending);
+    this.#flows[Symbol.dispose]();
+    this.#log[Symbol.dispose]();
+  }
+
+  #closeDoor(door: Door): void {
+    if (!this.#doors.delete(door)) return;
+    door.socket.close();
+    for (const flow of this.#flows.values()) {
+      if (flow.door === door) this.#end(flow, "listener closed");
+    }
+  }
+
+  #awaitEnd({ ended }: UdpSocket): void {
+    this.#ending.add(ended);
+    ended.then(() => this.#ending.delete(ended));
+  }
+
+  #fromClient(
+    door: Door,
+    data: Uint8Array<ArrayBuffer>,
+    client: Deno.NetAddr,
+  ): void {
+    this.#deliver({
+      door,
+      client,
+      key: `${door.id} ${client.hostname} ${client.port}`,
+      // A copy: the next datagram of another client shall not have to wait
+      // until this one's endpoint has taken it.
+      data: data.slice(),
+    });
+  }
+
+  /** Sends a datagram by its client's flow, or by a new one. */
+  #deliver(datagram: Datagram): void {
+    let flow = this.#flows.get(datagram.key);
+    if (flow !== undefined) this.#flows.use(flow);
+    else flow = this.#open(datagram);
+    if (flow === undefined) return;
+    if (datagram.tried?.has(flow.endpointKey)) {
+      // Other datagrams of this client chose that endpoint meanwhile.
+      this.#failed("refused");
+      return;
+    }
+    const { socket, to } = flow;
+    socket.send(datagram.data, to).then((result) =>
+      this.#sent(datagram, flow, result)
+    );
+  }
+
+  #open(datagram: Datagram): Flow | undefined {
+    const { door, client, tried } = datagram;
+    if (door.socket.isClosed) return undefined;
+    const address = { ip: peerIp(client.hostname), port: client.port };
+    if (tried === undefined && !datagram.madeRoom) {
+      this.#counters.connectionsTotal++;
+    }
+    const sources = this.#options.clusterSources();
+    const list = door.admission.listFor(address.ip, sources);
+    if (list === undefined) {
+      this.#turnAway(address, "outside the source ranges");
+      return undefined;
+    }
+    if (this.#policy.endpoints[list].length === 0) {
+      this.#turnAway(address, "its policy leaves no endpoint");
+      return undefined;
+    }
+    const endpoint = this.#balancer.pick(address, list, tried ?? NONE);
+    if (endpoint === undefined) {
+      this.#failed("refused");
+      return undefined;
+    }
+    return this.#openTo(endpoint, datagram);
+  }
+
+  #openTo(endpoint: EndpointAddress, datagram: Datagram): Flow | undefined {
+    let flow: Flow;
+    try {
+      flow = openFlow(datagram, endpoint, {
+        ...this.#options,
+        log: this.#log,
+        // Never called before this turn ends: `flow` is there by then.
+        handle: (data, from) => this.#fromEndpoint(flow, data, from),
+      });
+    } catch (cause) {
+      if (isExhausted(cause)) this.#makeRoom(datagram, cause);
+      else this.#failed("no socket", cause);
+      return undefined;
+    }
+    this.#flows.add(flow);
+    this.#counters.connectionsOpen++;
+    this.#balancer.opened(flow.endpointKey);
+    this.#awaitEnd(flow.socket);
+    return flow;
+  }
+
+  /**
+   * Out of descriptors: the oldest flow gives up its own. Only once for a
+   * datagram: what we freed, others may have taken.
+   */
+  #makeRoom(datagram: Datagram, cause: unknown): void {
+    const freed = datagram.madeRoom
+      ? undefined
+      : this.#options.limits.evictOldest();
+    if (freed === undefined) {
+      this.#failed("exhausted", cause);
+      return;
+    }
+    datagram.madeRoom = true;
+    freed.then(() => this.#deliver(datagram));
+  }
+
+  #sent(datagram: Datagram, flow: Flow, result: SendResult): void {
+    switch (result.type) {
+      case "sent":
+        this.#counters.traffic.bytesToEndpoints += datagram.data.length;
+        if (flow.isCounted || flow.isEnded) return;
+        flow.isCounted = true;
+        this.#counters.endpointOpened(flow.endpointKey);
+        return;
+      case "closed":
+        return;
+      case "dropped":
+        this.#dropped("towards the endpoint", {
+          endpoint: flow.endpointKey,
+          bytes: datagram.data.length,
+          reason: result.reason,
+        });
+        return;
+      case "failed":
+        this.#counters.dialFailed(flow.endpointKey);
+        this.#log.report(
+          `send ${flow.endpointKey}`,
+          "Cannot send to endpoint; trying the next",
+          { endpoint: flow.endpointKey, cause: result.cause },
+        );
+        this.#end(flow, "failed");
+        (datagram.tried ??= new Set()).add(flow.endpointKey);
+        this.#deliver(datagram);
+    }
+  }
+
+  /** Awaited by the flow's socket, so that its memory need not be copied. */
+  async #fromEndpoint(
+    flow: Flow,
+    data: Uint8Array<ArrayBuffer>,
+    from: Deno.NetAddr,
+  ): Promise<void> {
+    if (flow.isEnded) return;
+    if (!isFromEndpoint(flow, from)) {
+      // Anybody can send to this port and claim to be an answer.
+      this.#dropped("from a stranger", {
+        endpoint: flow.endpointKey,
+        stranger: endpointKey({ ip: from.hostname, port: from.port }),
+      });
+      return;
+    }
+    this.#flows.use(flow);
+    const result = await flow.door.socket.send(data, flow.client);
+    if (result.type === "sent") {
+      this.#counters.traffic.bytesToClients += data.length;
+    } else if (result.type !== "closed") {
+      this.#dropped("towards the client", {
+        bytes: data.length,
+        ...(result.type === "dropped"
+          ? { reason: result.reason }
+          : { reason: "failed", cause: result.cause }),
+      });
+    }
+  }
+
+  #expire(flow: Flow, why: FlowExpiry): Promise<void> {
+    if (why === "evicted") {
+      this.#counters.flowsEvicted++;
+      this.#log.report("evicted", "Ended the oldest UDP flow to make room", {
+        open: this.#counters.connectionsOpen,
+      });
+    }
+    this.#end(flow, why);
+    return flow.socket.ended;
+  }
+
+  #end(flow: Flow, reason: string): void {
+    if (flow.isEnded) return;
+    flow.isEnded = true;
+    this.#flows.delete(flow);
+    flow.socket.close();
+    this.#counters.connectionsOpen--;
+    this.#balancer.closed(flow.endpointKey);
+    if (flow.isCounted) this.#counters.endpointClosed(flow.endpointKey);
+    logger.debug("Flow ended", {
+      service: this.#policy.name,
+      client: endpointKey({ ip: flow.client.hostname, port: flow.client.port }),
+      endpoint: flow.endpointKey,
+      reason,
+    });
+  }
+
+  #turnAway(client: EndpointAddress, reason: string): void {
+    this.#counters.connectionsRefused++;
+    this.#log.report(`refused ${reason}`, "Turned a client away", {
+      client: endpointKey(client),
+      reason,
+    });
+  }
+
+  #failed(reason: string, cause?: unknown): void {
+    this.#counters.connectionsFailed++;
+    this.#log.report(
+      `failed ${reason}`,
+      "Cannot reach any endpoint; the datagram was dropped",
+      { reason, ...(cause === undefined ? {} : { cause }) },
+    );
+  }
+
+  #dropped(where: string, properties: Record<string, unknown>): void {
+    this.#counters.datagramsDropped++;
+    this.#log.report(
+      `dropped ${where}`,
+      `Dropped a datagram ${where}`,
+      properties,
+    );
+  }
+}
