@@ -17,10 +17,11 @@ import { AddressClaims } from "./address_claims.ts";
 import type { ServicePortState, ServiceState } from "./desired_state.ts";
 import type { Engine } from "./engine/engine.ts";
 import { addressKey } from "./listen_addresses.ts";
+import { singleAddressCidr } from "./ip.ts";
 import { NO_NODE_ADDRESSES, type NodeAddresses } from "./node_addresses.ts";
 import { PortProxy } from "./port_proxy.ts";
 import type { StateChanges } from "./state_tracker.ts";
-import type { Steering, SteeringResult } from "./steering.ts";
+import type { ListenerChanges, Steering, SteeringResult } from "./steering.ts";
 import { SteeringPass } from "./steering_pass.ts";
 
 const logger = getLogger("proxy");
@@ -46,6 +47,8 @@ export class Proxier {
   /** Gone from the desired state; their connections have not all ended. */
   readonly #draining = new Map<PortProxy, Promise<void>>();
   readonly #cut = new AbortController();
+  /** External addresses that are listened on: key → IP address. */
+  readonly #ownIps = new Map<string, string>();
   /** Address key → why it is not steered, as last said. */
   readonly #steeringFailures = new Map<string, string>();
   /** What an earlier run left is removed by a first pass, even an empty one. */
@@ -91,6 +94,7 @@ export class Proxier {
       this.#note(port);
     }
     const next = this.#pass.takeChanges();
+    this.#noteOwnIps(next);
     this.#reportFailures(await steering.sync(next, signal));
     for (const address of next.released) {
       this.#steeringFailures.delete(addressKey(address));
@@ -107,8 +111,32 @@ export class Proxier {
   setNode(node: NodeAddresses): void {
     if (isDeepStrictEqual(node, this.#node)) return;
     this.#node = node;
-    this.#options.engine.setClusterSources(node.clusterSources);
+    this.#setClusterSources();
     for (const port of this.#ports.values()) this.#updatePort(port.state);
+  }
+
+  /**
+   * An external address is listened on only where it is local, and then what
+   * this node sends to it leaves from that same address: whoever has it is no
+   * outsider, be it on an interface or, by AnyIP, on none.
+   */
+  #noteOwnIps({ opened, closed, released }: ListenerChanges): void {
+    const before = this.#ownIps.size;
+    let isChanged = false;
+    for (const address of [...closed, ...released]) {
+      isChanged = this.#ownIps.delete(addressKey(address)) || isChanged;
+    }
+    for (const { address } of opened) {
+      if (address.kind === "ClusterIP" || address.kind === "NodePort") continue;
+      this.#ownIps.set(addressKey(address), address.ip);
+    }
+    if (isChanged || this.#ownIps.size !== before) this.#setClusterSources();
+  }
+
+  #setClusterSources(): void {
+    const own = [...new Set(this.#ownIps.values())].map(singleAddressCidr);
+    const { clusterSources } = this.#node;
+    this.#options.engine.setClusterSources([...clusterSources, ...own]);
   }
 
   /** Puts back steering that somebody removed; once in a sync period. */
