@@ -1,0 +1,312 @@
+/**
+ * The whole program on a node, in network namespaces: `--steer route`, packets
+ * from pods and from the node itself, and what it leaves behind.
+ */
+import assert from "node:assert/strict";
+import type { Child } from "../support/child.ts";
+import {
+  type KubeObject,
+  kubeService,
+  kubeSlice,
+  manifest,
+} from "../support/kube_objects.ts";
+import { startKubePortal } from "../support/kube_portal.ts";
+import { eventually } from "../support/loopback.ts";
+import { program, testWith } from "../support/needs.ts";
+import { type Namespace, netns, Network } from "../support/netns.ts";
+import {
+  type TemporaryFolder,
+  temporaryFolder,
+} from "../support/temporary_folder.ts";
+
+const CIDRS = ["10.96.0.0/16", "fd00:96::/112"];
+const WEB = ["10.96.0.10", "fd00:96::10"] as const;
+const OWN = ["10.96.0.20", "fd00:96::20"] as const;
+const EMPTY = ["10.96.0.30", "fd00:96::30"] as const;
+/** Port of the Services, port of the endpoints. */
+const PORT = 80;
+const POD_PORT = 8080;
+const REFUSED = "error: ConnectionRefused";
+
+function routed(
+  node: Namespace,
+  ...args: readonly string[]
+): Child {
+  return startKubePortal([
+    "--steer=route",
+    "--healthz-bind-address=127.0.0.1:10256",
+    ...args,
+  ], { namespace: node });
+}
+
+function ipOf(pod: Namespace, index: number): string {
+  return index === 0 ? pod.ipv4 : pod.ipv6;
+}
+
+/** A Service of each family in `ips`, and a slice of these pods for each. */
+function service(
+  name: string,
+  ips: readonly string[],
+  pods: readonly Namespace[],
+): KubeObject[] {
+  return ips.flatMap((ip, index) => {
+    const ofFamily = index === 0 ? name : `${name}-6`;
+    const addresses = pods.map((pod) => ipOf(pod, index));
+    return [
+      kubeService(ofFamily, ip, { http: PORT }),
+      ...(pods.length === 0
+        ? []
+        : [kubeSlice(ofFamily, addresses, { http: POD_PORT })]),
+    ];
+  });
+}
+
+interface Stage {
+  readonly net: Network;
+  readonly pods: readonly [Namespace, Namespace];
+  readonly folder: TemporaryFolder;
+}
+
+/** A node with two pods that answer, and a folder with three Services. */
+async function stage(stack: AsyncDisposableStack): Promise<Stage> {
+  const net = stack.use(await Network.create());
+  const [pod1, pod2] = net.pods;
+  assert.ok(pod1 !== undefined && pod2 !== undefined);
+  for (const pod of [pod1, pod2]) {
+    stack.use(
+      await pod.endpoint([
+        `tcp/${pod.ipv4}/${POD_PORT}`,
+        `tcp/${pod.ipv6}/${POD_PORT}`,
+      ]),
+    );
+  }
+  const folder = stack.use(await temporaryFolder());
+  await folder.write(
+    "web.yaml",
+    manifest(...service("web", WEB, [pod1, pod2])),
+  );
+  await folder.write("own.yaml", manifest(...service("own", OWN, [pod1])));
+  await folder.write("empty.yaml", manifest(...service("empty", EMPTY, [])));
+  return { net, pods: [pod1, pod2], folder };
+}
+
+/** The endpoint that answers, or the error. */
+async function who(
+  from: Namespace,
+  ip: string,
+  port = PORT,
+): Promise<string> {
+  const reply = await from.dial("tcp", ip, { port, text: "hello" });
+  if (reply.startsWith("error:")) return reply;
+  assert.match(reply, /\nhello$/);
+  return reply.split(" ")[0] ?? "";
+}
+
+/** Routes to the Service CIDRs that stand now. */
+async function routes(node: Namespace): Promise<string[]> {
+  const both = await node.run(["ip", "-4", "route", "show", "table", "local"]) +
+    await node.run(["ip", "-6", "route", "show", "table", "local"]);
+  return CIDRS.filter((cidr) => both.includes(`local ${cidr} dev lo`));
+}
+
+/** Leaves by itself, with 0. */
+async function stop(proxy: Child): Promise<void> {
+  proxy.kill("SIGTERM");
+  const { code } = await proxy.status;
+  await proxy.ended;
+  assert.equal(code, 0, proxy.output);
+}
+
+testWith(
+  [netns],
+  "run --steer route: pods and the node reach Services, and nothing else",
+  async (t) => {
+    await using stack = new AsyncDisposableStack();
+    const { net: { node }, pods, folder } = await stage(stack);
+    const [pod1] = pods;
+    const proxy = stack.use(routed(
+      node,
+      `--manifests=${folder.path}`,
+      `--service-cidr=${CIDRS.join()}`,
+    ));
+    await proxy.waitFor(" Ready ");
+
+    for (const [index, family] of ["IPv4", "IPv6"].entries()) {
+      await t.step(
+        `${family}: every client finds both endpoints in turn`,
+        async () => {
+          const ip = WEB[index] ?? "";
+          for (const client of [...pods, node]) {
+            const answers = [await who(client, ip), await who(client, ip)];
+            assert.deepEqual(answers.sort(), ["pod1", "pod2"], client.name);
+          }
+        },
+      );
+      await t.step(
+        `${family}: a pod reaches itself through its Service`,
+        async () => {
+          assert.equal(await who(pod1, OWN[index] ?? ""), "pod1");
+        },
+      );
+      await t.step(`${family}: what nobody serves is refused`, async () => {
+        for (const client of [pod1, node]) {
+          assert.equal(await who(client, WEB[index] ?? "", 81), REFUSED);
+          assert.equal(await who(client, EMPTY[index] ?? ""), REFUSED);
+        }
+      });
+    }
+
+    await t.step(
+      "a changed slice counts from the next connection on",
+      async () => {
+        await folder.write(
+          "own.yaml",
+          manifest(...service("own", OWN, [pods[1]])),
+        );
+        for (const ip of OWN) {
+          await eventually(
+            `pod2 answers on ${ip}`,
+            () => who(pod1, ip),
+            (seen) => seen === "pod2",
+          );
+        }
+        await folder.write(
+          "empty.yaml",
+          manifest(...service("empty", EMPTY, pods)),
+        );
+        await proxy.waitFor("added service port default/empty:http");
+        assert.match(await who(node, EMPTY[0]), /^pod[12]$/);
+      },
+    );
+
+    await t.step("its health is good", async () => {
+      const url = "http://127.0.0.1:10256/healthz";
+      const answer = await node.run(["curl", "-fsS", url]);
+      assert.equal(JSON.parse(answer).healthy, true);
+    });
+  },
+);
+
+testWith(
+  [netns],
+  "run --steer route leaves its routes to the next start, cleanup takes them away",
+  async (t) => {
+    await using stack = new AsyncDisposableStack();
+    const { net: { node }, pods: [pod1], folder } = await stage(stack);
+    const args = [
+      `--manifests=${folder.path}`,
+      `--service-cidr=${CIDRS.join()}`,
+    ];
+    const untouched = await node.run(["ip", "route", "show", "table", "all"]);
+    assert.deepEqual(await routes(node), []);
+
+    await t.step(
+      "stopped, the routes stay, and ports are refused",
+      async () => {
+        await using first = routed(node, ...args);
+        await first.waitFor(" Ready ");
+        await stop(first);
+        assert.deepEqual(await routes(node), CIDRS);
+        assert.equal(await who(pod1, WEB[0]), REFUSED);
+      },
+    );
+    await t.step("started again, it serves as before", async () => {
+      await using second = routed(node, ...args);
+      await second.waitFor(" Ready ");
+      assert.match(await who(pod1, WEB[0]), /^pod[12]$/);
+      assert.deepEqual(await routes(node), CIDRS);
+      second.kill("SIGKILL");
+      await second.status;
+      assert.deepEqual(await routes(node), CIDRS);
+    });
+    await t.step("cleanup removes them, twice", async () => {
+      for (const command of [["cleanup"], ["--cleanup"]]) {
+        await using cleanup = startKubePortal(command, { namespace: node });
+        assert.equal((await cleanup.status).code, 0);
+        await cleanup.ended;
+        assert.equal(
+          cleanup.output,
+          "Nothing of kube-portal's steering is left on this machine.\n",
+        );
+        assert.deepEqual(await routes(node), []);
+      }
+    });
+    await t.step("--cleanup-on-exit leaves the machine as it was", async () => {
+      await using third = routed(node, ...args, "--cleanup-on-exit");
+      await third.waitFor(" Ready ");
+      assert.match(await who(pod1, WEB[1]), /^pod[12]$/);
+      await stop(third);
+      assert.equal(
+        await node.run(["ip", "route", "show", "table", "all"]),
+        untouched,
+      );
+    });
+  },
+);
+
+testWith(
+  [netns, program("curl")],
+  "run --steer route takes the Service CIDR from an API server on the node",
+  async () => {
+    await using stack = new AsyncDisposableStack();
+    const { net: { node }, pods: [pod1], folder } = await stage(stack);
+    const server = "http://127.0.0.1:8001";
+    const apiserver = stack.use(startKubePortal([
+      "apiserver",
+      `--manifests=${folder.path}`,
+      `--service-cidr=${CIDRS.join()}`,
+    ], { namespace: node }));
+    await apiserver.waitFor("nothing is kept when it ends");
+    assert.doesNotMatch(apiserver.output, /Cannot load/);
+    const proxy = stack.use(routed(node, `--master=${server}`));
+    await proxy.waitFor(" Ready ");
+    assert.deepEqual(await routes(node), CIDRS);
+    for (const ip of [...OWN, ...WEB]) {
+      assert.match(await who(pod1, ip), /^pod[12]$/);
+    }
+    await node.run([
+      "curl",
+      "-fsS",
+      "-XDELETE",
+      `${server}/api/v1/namespaces/default/services/own`,
+    ]);
+    await proxy.waitFor("removed service port default/own:http");
+    assert.equal(await who(pod1, OWN[0]), REFUSED);
+    assert.equal(await who(pod1, OWN[1]), "pod1");
+  },
+);
+
+testWith(
+  [netns],
+  "run --steer route says once which Service port a wildcard listener holds, and goes on",
+  async () => {
+    await using stack = new AsyncDisposableStack();
+    const { net: { node }, pods: [pod1], folder } = await stage(stack);
+    await folder.write(
+      "other.yaml",
+      manifest(
+        kubeService("other", "10.96.0.40", { http: 8081 }),
+        kubeSlice("other", [pod1.ipv4], { http: POD_PORT }),
+      ),
+    );
+    const holder = stack.use(await node.endpoint(["tcp/0.0.0.0/8081"], "host"));
+    const proxy = stack.use(routed(
+      node,
+      `--manifests=${folder.path}`,
+      `--service-cidr=${CIDRS.join()}`,
+    ));
+    await proxy.waitFor(" Ready ");
+    assert.match(await who(pod1, WEB[0]), /^pod[12]$/);
+    holder.kill("SIGKILL");
+    await holder.status;
+    // It tries again by itself.
+    await proxy.waitFor("added service port default/other:http");
+    assert.equal(await who(pod1, "10.96.0.40", 8081), "pod1");
+    const warnings = [...proxy.output.matchAll(/^.* WARN .*$/gm)];
+    assert.equal(warnings.length, 1, proxy.output);
+    assert.match(
+      String(warnings[0]),
+      /Cannot listen on 10\.96\.0\.40:8081\/TCP for default\/other:http; trying again reason=/,
+    );
+  },
+);
