@@ -15,6 +15,7 @@ import type { Clock } from "../../watch/clock.ts";
 import { within } from "../support/tcp.ts";
 import { endpointTests } from "./engine_endpoints.ts";
 import { lifeTests } from "./engine_life.ts";
+import { policyTests } from "./engine_policies.ts";
 import { streamTests } from "./engine_streams.ts";
 import { udpTests } from "./engine_udp.ts";
 import { udpUpdateTests } from "./engine_udp_updates.ts";
@@ -56,6 +57,14 @@ export interface EngineUnderTest {
     policies: readonly ForwardingPolicy[],
     settings?: EngineSettings,
   ): Forwarder[];
+  /** A forwarder of this policy, and one listener on 127.0.0.1 (or `ip`). */
+  serve(
+    policy: ForwardingPolicy,
+    options?: Partial<ListenOptions> & {
+      readonly ip?: string;
+      readonly clusterSources?: readonly string[];
+    },
+  ): Promise<Serving>;
   /** The same, with one listener on 127.0.0.1 (or `ip`). */
   listen(
     endpoints: readonly EndpointAddress[],
@@ -63,6 +72,12 @@ export interface EngineUnderTest {
   ): Promise<
     { readonly forwarder: Forwarder; readonly address: EndpointAddress }
   >;
+}
+
+export interface Serving {
+  readonly engine: Engine;
+  readonly forwarder: Forwarder;
+  readonly address: EndpointAddress;
 }
 
 export interface EngineTest {
@@ -83,6 +98,7 @@ export function runEngineConformance(suite: EngineConformance): void {
   const tests = [
     ...streamTests,
     ...endpointTests,
+    ...policyTests,
     ...lifeTests,
     ...udpTests,
     ...udpUpdateTests,
@@ -131,6 +147,20 @@ async function runOne(
       const made = policies.map((policy) => engine.forwarder(policy));
       forwarders.push(...made);
       return made;
+    },
+    async serve(policy, { ip = "127.0.0.1", clusterSources, ...options } = {}) {
+      const engine = suite.createEngine(PATIENT);
+      engines.push(engine);
+      if (clusterSources !== undefined) {
+        engine.setClusterSources(clusterSources);
+      }
+      const forwarder = engine.forwarder(policy);
+      forwarders.push(forwarder);
+      const { address } = await forwarder.listen(
+        { ip, port: 0 },
+        { ...INTERNAL, ...options },
+      );
+      return { engine, forwarder, address };
     },
     async listen(endpoints, settings = {}) {
       const forwarder = under.forwarder(endpoints, settings);

@@ -7,6 +7,7 @@
 import assert from "node:assert/strict";
 import { endpointKey } from "../../proxy/load_balancer.ts";
 import {
+  askName as ask,
   blackHole,
   dialServer,
   echoServer,
@@ -23,14 +24,6 @@ import {
   writeAll,
 } from "../support/tcp.ts";
 import { type EngineTest, INTERNAL, policy } from "./engine.ts";
-
-/** Connects, and tells which server's name came back. */
-async function ask(
-  address: { readonly ip: string; readonly port: number },
-): Promise<string> {
-  using connection = await dialServer(address);
-  return new TextDecoder().decode(await readAll(connection));
-}
 
 const noBlackHole = Deno.build.os === "linux"
   ? undefined

@@ -181,6 +181,36 @@ export async function writeAll(
   }
 }
 
+/**
+ * Connects, and tells which server's name came back; empty if none did.
+ *
+ * @param from the client's own address, if it matters
+ */
+export async function askName(
+  address: EndpointAddress,
+  from?: string,
+): Promise<string> {
+  if (from === undefined) {
+    using connection = await dialServer(address);
+    return new TextDecoder().decode(await readAll(connection));
+  }
+  const socket = connect({
+    host: address.ip,
+    port: address.port,
+    localAddress: from,
+    allowHalfOpen: true,
+  });
+  let name = "";
+  socket.setEncoding("utf8").on("data", (chunk) => name += chunk);
+  await new Promise((resolve) => {
+    socket.once("error", resolve).once("end", resolve);
+  });
+  const closed = new Promise((resolve) => socket.once("close", resolve));
+  socket.destroy();
+  await closed;
+  return name;
+}
+
 /** Everything up to the end. */
 export async function readAll(connection: Deno.Conn): Promise<Uint8Array> {
   const chunks: Uint8Array[] = [];

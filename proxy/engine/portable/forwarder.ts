@@ -17,6 +17,7 @@ import {
 import { RepeatedLog } from "../../repeated_log.ts";
 import { Admission, type CidrSet, peerIp } from "../admission.ts";
 import { ForwarderCounters } from "../counters.ts";
+import { proxyHeader } from "../proxy_protocol.ts";
 import type {
   Forwarder,
   ForwarderStats,
@@ -26,6 +27,7 @@ import type {
   ListenOptions,
 } from "../engine.ts";
 import { type BufferPool, SMALL_BUFFER_BYTES } from "./buffers.ts";
+import { type Activity, AgeLimit } from "./connection_age.ts";
 import { connectToAny } from "./dial.ts";
 import { type EarlyRead, splice } from "./splice.ts";
 import { listenTcp, type TcpListener } from "./tcp_listener.ts";
@@ -41,11 +43,20 @@ export interface PortableForwarderOptions {
   readonly clusterSources: () => CidrSet;
 }
 
+/** How a client came, and to what. */
+interface Arrival {
+  readonly client: ClientAddress;
+  /** The address it used, as it knows it. */
+  readonly destination: ListenAddress;
+  readonly list: EndpointListName;
+}
+
 /** Forwards TCP with nothing but Deno's own sockets. */
 export class PortableForwarder implements Forwarder {
   readonly #options: PortableForwarderOptions;
   readonly #balancer: LoadBalancer;
   readonly #counters = new ForwarderCounters();
+  readonly #ages: AgeLimit;
   readonly #log: RepeatedLog;
   readonly #listeners = new Set<TcpListener>();
   /** Each open connection's way to be cut, and its end. */
@@ -62,6 +73,7 @@ export class PortableForwarder implements Forwarder {
     this.#policy = policy;
     this.#balancer = new LoadBalancer(policy, options);
     this.#counters.setEndpoints(policy.endpoints);
+    this.#ages = new AgeLimit(policy.maxConnectionAgeMs, options);
     this.#log = new RepeatedLog({
       clock: options.clock,
       write: (message, properties) =>
@@ -72,6 +84,7 @@ export class PortableForwarder implements Forwarder {
   update(policy: ForwardingPolicy): void {
     this.#policy = policy;
     this.#balancer.update(policy);
+    this.#ages.change(policy.maxConnectionAgeMs);
     this.#counters.setEndpoints(policy.endpoints);
   }
 
@@ -87,7 +100,7 @@ export class PortableForwarder implements Forwarder {
     const listener = listenTcp(address, {
       clock: this.#options.clock,
       log: this.#log,
-      handle: (connection) => this.#accept(connection, admission),
+      handle: (connection) => this.#accept(connection, admission, options),
     });
     this.#listeners.add(listener);
     this.#acceptLoops.add(listener.ended);
@@ -118,57 +131,60 @@ export class PortableForwarder implements Forwarder {
     this.#log[Symbol.dispose]();
   }
 
-  #accept(client: Deno.TcpConn, admission: Admission): void {
+  #accept(
+    socket: Deno.TcpConn,
+    admission: Admission,
+    { serviceAddress }: ListenOptions,
+  ): void {
     this.#counters.connectionsTotal++;
-    const address = {
-      ip: peerIp(client.remoteAddr.hostname),
-      port: client.remoteAddr.port,
-    };
-    const list = admission.listFor(address.ip, this.#options.clusterSources());
+    const { localAddr, remoteAddr } = socket;
+    const client = { ip: peerIp(remoteAddr.hostname), port: remoteAddr.port };
+    const list = admission.listFor(client.ip, this.#options.clusterSources());
     if (list === undefined) {
-      this.#turnAway(client, address, "outside the source ranges");
+      this.#turnAway(socket, client, "its address is in no source range");
       return;
     }
     if (this.#policy.endpoints[list].length === 0) {
-      this.#turnAway(client, address, "its policy leaves no endpoint");
+      this.#turnAway(socket, client, `no endpoint for ${list} clients`);
       return;
     }
+    const destination = serviceAddress ??
+      { ip: peerIp(localAddr.hostname), port: localAddr.port };
     const connection = new AbortController();
     if (this.#cutting) connection.abort();
-    const ended = this.#forward(client, connection, { address, list })
-      .finally(() => {
-        this.#connections.delete(connection);
-        this.#counters.connectionsOpen--;
-      });
+    const ended = this.#forward(socket, connection, {
+      client,
+      destination,
+      list,
+    }).finally(() => {
+      this.#connections.delete(connection);
+      this.#counters.connectionsOpen--;
+    });
     this.#counters.connectionsOpen++;
     this.#connections.set(connection, ended);
   }
 
-  #turnAway(client: Deno.TcpConn, address: ClientAddress, reason: string) {
-    client.close();
+  /** By a FIN, since we have no reset: see ../README.md. */
+  #turnAway(socket: Deno.TcpConn, client: ClientAddress, reason: string): void {
+    socket.close();
     this.#counters.connectionsRefused++;
-    this.#log.report(
-      `refused ${reason}`,
-      "Turned a client away",
-      { client: endpointKey(address), reason },
-    );
+    this.#log.report(`refused ${reason}`, "Turned a client away", {
+      client: endpointKey(client),
+      reason,
+    });
   }
 
-  /** The life of one connection. Owns `client`; never rejects. */
+  /** The life of one connection. Owns `socket`; never rejects. */
   async #forward(
-    client: Deno.TcpConn,
+    socket: Deno.TcpConn,
     connection: AbortController,
-    { address, list }: {
-      readonly address: ClientAddress;
-      readonly list: EndpointListName;
-    },
+    arrival: Arrival,
   ): Promise<void> {
     const { signal } = connection;
-    tune(client);
-    const earlyRead = readEarly(client, connection);
+    tune(socket);
+    const earlyRead = readEarly(socket, connection);
     const found = await connectToAny(this.#balancer, {
-      client: address,
-      list,
+      ...arrival,
       timeoutsMs: this.#options.dialTimeoutsMs,
       signal,
       dialFailed: (endpoint, failure) => {
@@ -182,7 +198,7 @@ export class PortableForwarder implements Forwarder {
       },
     });
     if (found.type !== "connected") {
-      client.close();
+      socket.close();
       await earlyRead.result.catch(() => {});
       if (found.type === "failed") this.#failed(found.reason, found.cause);
       return;
@@ -190,21 +206,36 @@ export class PortableForwarder implements Forwarder {
     const key = endpointKey(found.endpoint);
     this.#counters.endpointOpened(key);
     tune(found.connection);
-    const result = await splice(client, found.connection, {
+    const activity: Activity = { bytes: 0, isAnswerDue: false, writes: 0 };
+    const ageing = this.#ages.add(connection, activity);
+    const result = await splice(socket, found.connection, {
       signal,
       lingerMs: this.#options.lingerMs,
       buffers: this.#options.buffers,
       traffic: this.#counters.traffic,
       earlyRead,
+      activity,
+      ...this.#preface(arrival),
     });
+    this.#ages.delete(ageing);
     this.#balancer.closed(key);
     this.#counters.endpointClosed(key);
     logger.debug("Connection ended", {
       service: this.#policy.name,
-      client: endpointKey(address),
+      client: endpointKey(arrival.client),
       endpoint: key,
       ...result,
     });
+  }
+
+  /** What the endpoint gets before the client's first byte, if anything. */
+  #preface(
+    { client, destination }: Arrival,
+  ): { readonly preface?: Uint8Array } {
+    const { proxyProtocol } = this.#policy;
+    if (proxyProtocol === "none") return {};
+    const connection = { source: client, destination };
+    return { preface: proxyHeader(proxyProtocol, connection) };
   }
 
   #failed(reason: string, cause: unknown): void {

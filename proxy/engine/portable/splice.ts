@@ -12,6 +12,7 @@
  */
 import type { Traffic } from "../counters.ts";
 import { type BufferPool, SMALL_BUFFER_BYTES } from "./buffers.ts";
+import { type Activity, AGED } from "./connection_age.ts";
 
 /**
  * After one direction has ended, the other is cut when no byte has passed for
@@ -31,9 +32,10 @@ export const LINGER_MS = 600_000;
  * - `eof`: each side ended its direction, and all bytes were passed on
  * - `idle`: one side ended, the other stayed silent for the linger time
  * - `reset`: a side broke the connection; bytes may be lost
- * - `aborted`: the caller's signal
+ * - `aged`: the caller's signal, aborted with the reason {@linkcode AGED}
+ * - `aborted`: the caller's signal, with any other reason
  */
-export type SpliceReason = "eof" | "idle" | "reset" | "aborted";
+export type SpliceReason = "eof" | "idle" | "reset" | "aged" | "aborted";
 
 /** How a connection ended; bytes are those handed to the kernel. */
 export interface SpliceResult {
@@ -58,6 +60,10 @@ export interface SpliceOptions {
   /** Grows while bytes move, so that long connections show in time. */
   readonly traffic: Traffic;
   readonly earlyRead?: EarlyRead;
+  /** Sent to the endpoint before the client's first byte, and not counted. */
+  readonly preface?: Uint8Array;
+  /** Kept up to date while bytes move. */
+  readonly activity?: Activity;
 }
 
 /**
@@ -104,7 +110,7 @@ class Splice {
 
   async run(): Promise<SpliceResult> {
     const { signal, earlyRead } = this.#options;
-    const abort = () => this.#cut("aborted");
+    const abort = () => this.#cut(signal.reason === AGED ? AGED : "aborted");
     signal.addEventListener("abort", abort, { once: true });
     if (signal.aborted) abort();
     await Promise.all([
@@ -131,17 +137,23 @@ class Splice {
     target: Deno.TcpConn,
     earlyRead?: EarlyRead,
   ): Promise<void> {
-    const { buffers } = this.#options;
+    const { buffers, preface } = this.#options;
     const small = earlyRead?.buffer ?? new Uint8Array(SMALL_BUFFER_BYTES);
     let large: Uint8Array<ArrayBuffer> | undefined;
     let early = earlyRead?.result;
     try {
-      while (true) {
+      let takesMore = direction === "toClient" || preface === undefined ||
+        await this.#write(target, preface);
+      while (takesMore) {
         const buffer = large ?? small;
         const count = await this.#read(source, buffer, early);
         early = undefined;
         if (count === null) break;
-        if (!await this.#write(direction, target, buffer, count)) break;
+        takesMore = await this.#write(
+          target,
+          buffer.subarray(0, count),
+          direction,
+        );
         if (count === buffer.length) large ??= buffers.take();
         else if (large !== undefined) {
           // There was no more to read, so that the next read may wait for
@@ -175,18 +187,21 @@ class Splice {
     }
   }
 
-  /** False: the receiver takes no more. */
+  /**
+   * @param direction as which the bytes count; ours do not
+   * @returns false: the receiver takes no more
+   */
   async #write(
-    direction: Direction,
     target: Deno.TcpConn,
-    buffer: Uint8Array<ArrayBuffer>,
-    count: number,
+    bytes: Uint8Array,
+    direction?: Direction,
   ): Promise<boolean> {
-    let bytes = buffer.subarray(0, count);
+    const { activity } = this.#options;
+    if (activity !== undefined) activity.writes++;
     try {
       while (true) {
         const written = await target.write(bytes);
-        this.#count(direction, written);
+        if (direction !== undefined) this.#count(direction, written);
         if (written === bytes.length) return true;
         bytes = bytes.subarray(written);
       }
@@ -195,17 +210,23 @@ class Splice {
       // early answer to an upload is: the other direction goes on to its end.
       if (!this.#closed) this.#reason = "reset";
       return false;
+    } finally {
+      if (activity !== undefined) activity.writes--;
     }
   }
 
   #count(direction: Direction, bytes: number): void {
-    const { traffic } = this.#options;
+    const { traffic, activity } = this.#options;
     if (direction === "toEndpoint") {
       this.#bytesToEndpoint += bytes;
       traffic.bytesToEndpoints += bytes;
     } else {
       this.#bytesToClient += bytes;
       traffic.bytesToClients += bytes;
+    }
+    if (activity !== undefined) {
+      activity.bytes += bytes;
+      activity.isAnswerDue = direction === "toEndpoint";
     }
     if (this.#lingerTimer !== undefined) this.#silentSince = performance.now();
   }

@@ -11,6 +11,7 @@ runEngineConformance({
     tests: [
       "when all refuse, the client's connection is reset",
       "a reset by the endpoint is a reset for the client",
+      "[6.35] a client that is turned away is reset",
     ],
   }],
 });
