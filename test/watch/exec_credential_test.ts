@@ -317,10 +317,10 @@ Deno.test({
   name: "a ConfigError names the flag where Deno may not run a plugin",
   permissions: { run: false, read: true },
   async fn() {
-    await rejects(credentials(execConfig("aws")).current(NEVER), {
+    await rejects(credentials(execConfig("sh")).current(NEVER), {
       name: "ConfigError",
-      message: 'Cannot get credentials from "aws": Deno denies to run it; ' +
-        "add --allow-run=aws",
+      message: 'Cannot get credentials from "sh": Deno denies to run it; ' +
+        "add --allow-run=sh",
     });
   },
 });
