@@ -2,7 +2,7 @@
  * A program for a test, run with `ulimit -n 100`: forwards to a port of
  * 127.0.0.1. Prints its own port, then its log.
  *
- *     deno run -A few_descriptors.ts PORT
+ *     deno run -A few_descriptors.ts TCP|UDP PORT
  *
  * @module
  */
@@ -17,7 +17,9 @@ import { INTERNAL, policy } from "../../../conformance/engine.ts";
 Deno.addSignalListener("SIGTERM", () => Deno.exit());
 await setup({ level: "warn", format: "text", stacks: false, write: print });
 const forwarder = createPortableEngine({ clock: systemClock }).forwarder(
-  policy([{ ip: "127.0.0.1", port: Number(Deno.args[0]) }]),
+  policy([{ ip: "127.0.0.1", port: Number(Deno.args[1]) }], {
+    protocol: Deno.args[0] === "UDP" ? "UDP" : "TCP",
+  }),
 );
 const { address } = await forwarder.listen(
   { ip: "127.0.0.1", port: 0 },

@@ -114,6 +114,7 @@ async function runOut(): Promise<void> {
       'ulimit -n 100 && exec "$0" run -A "$@"',
       Deno.execPath(),
       script,
+      "TCP",
       String(server.address.port),
     ],
     stdout: "piped",

@@ -1,0 +1,124 @@
+import assert from "node:assert/strict";
+import { ReceiveBuffers } from "../../../../proxy/engine/portable/udp_buffers.ts";
+import {
+  SEND_QUEUE_MAX_BYTES,
+  UdpSocket,
+} from "../../../../proxy/engine/portable/udp_socket.ts";
+import { RepeatedLog } from "../../../../proxy/repeated_log.ts";
+import { systemClock } from "../../../../watch/mod.ts";
+import { text, within } from "../../../support/tcp.ts";
+import { namedPeer, UdpPeer } from "../../../support/udp.ts";
+
+function open(
+  handle: (data: Uint8Array<ArrayBuffer>, from: Deno.NetAddr) => void,
+): UdpSocket {
+  return new UdpSocket({ ip: "127.0.0.1", port: 0 }, {
+    clock: systemClock,
+    log: new RepeatedLog({
+      clock: systemClock,
+      write: (message) => assert.fail(message),
+    }),
+    buffers: new ReceiveBuffers(),
+    handle,
+  });
+}
+
+function net(address: { ip: string; port: number }): Deno.NetAddr {
+  return { transport: "udp", hostname: address.ip, port: address.port };
+}
+
+Deno.test("UdpSocket says what became of a datagram, and never rejects", async () => {
+  await using peer = new UdpPeer();
+  const socket = open(() => {});
+  const to = net(peer.address);
+  assert.deepEqual(await socket.send(text("hello"), to), { type: "sent" });
+  assert.equal((await peer.receive()).data.length, 5);
+  assert.deepEqual(await socket.send(new Uint8Array(65_508), to), {
+    type: "dropped",
+    reason: "too large",
+  });
+  const failed = await socket.send(text("x"), { ...to, port: 0 });
+  assert.equal(failed.type, "failed");
+  // A port that refuses does not show: the socket is not connected.
+  await peer[Symbol.asyncDispose]();
+  for (let n = 0; n < 3; n++) {
+    assert.deepEqual(await socket.send(text("x"), to), { type: "sent" });
+  }
+  const late = socket.send(text("x"), to);
+  socket.close();
+  socket.close();
+  assert.ok(["sent", "closed"].includes((await late).type));
+  assert.deepEqual(await socket.send(text("x"), to), { type: "closed" });
+  await socket.ended;
+});
+
+Deno.test("UdpSocket lets a bounded number of bytes wait", async () => {
+  await using peer = new UdpPeer();
+  const socket = open(() => {});
+  const count = Math.ceil(SEND_QUEUE_MAX_BYTES / 60_000) + 10;
+  const data = new Uint8Array(60_000);
+  const results = await Promise.all(
+    Array.from({ length: count }, () => socket.send(data, net(peer.address))),
+  );
+  const full = results.filter((result) =>
+    result.type === "dropped" && result.reason === "queue full"
+  );
+  assert.ok(full.length >= 10, `${full.length} of ${count} dropped`);
+  assert.equal(results.at(-1)?.type, "dropped");
+  // The queue empties, and takes again.
+  const after = await socket.send(data, net(peer.address));
+  assert.deepEqual(after, { type: "sent" });
+  socket.close();
+  await socket.ended;
+});
+
+Deno.test("ReceiveBuffers lends each buffer to one at a time", () => {
+  const buffers = new ReceiveBuffers();
+  const lent = Array.from({ length: 200 }, () => buffers.take());
+  for (const [index, buffer] of lent.entries()) buffer.fill(index);
+  for (const [index, buffer] of lent.entries()) {
+    assert.equal(buffer.length, 65_536);
+    assert.ok(buffer.every((byte) => byte === index % 256));
+  }
+  const last = lent.at(-1)!;
+  buffers.giveBack(last);
+  assert.equal(buffers.take(), last);
+});
+
+Deno.test({
+  name: "out of descriptors, the oldest UDP flow gives up its own",
+  ignore: Deno.build.os === "windows",
+  fn: () => within(60_000, runOut()),
+});
+
+async function runOut(): Promise<void> {
+  await using endpoint = namedPeer("a");
+  const script = new URL("few_descriptors.ts", import.meta.url).pathname;
+  await using child = new Deno.Command("sh", {
+    args: [
+      "-c",
+      'ulimit -n 100 && exec "$0" run -A "$@"',
+      Deno.execPath(),
+      script,
+      "UDP",
+      String(endpoint.address.port),
+    ],
+    stdout: "piped",
+  }).spawn();
+  const output = child.stdout.pipeThrough(new TextDecoderStream())
+    .getReader();
+  const port = Number((await output.read()).value);
+  await using clients = new AsyncDisposableStack();
+  for (let n = 0; n < 200; n++) {
+    const client = clients.use(new UdpPeer());
+    assert.equal(await client.askName({ ip: "127.0.0.1", port }), "a");
+  }
+  child.kill("SIGKILL");
+  let log = "";
+  for (let more = await output.read(); !more.done;) {
+    log += more.value;
+    more = await output.read();
+  }
+  assert.match(log, /Ended the oldest UDP flow to make room/);
+  assert.ok(log.split("\n").length < 10, log);
+}
