@@ -85,6 +85,12 @@ export const RUN_FLAGS = {
     default: "20s",
     help: "How long open connections may take to end at SIGTERM.",
   },
+  "udp-timeout": {
+    type: "string",
+    value: "DURATION",
+    default: "60s",
+    help: "How long a UDP flow may be silent before it is forgotten.",
+  },
   cleanup: {
     type: "boolean",
     help: "Remove every route that was installed, and exit.",

@@ -58,6 +58,9 @@ export async function runCommand(args: readonly string[]): Promise<number> {
     defaultPort: 10256,
   });
   const drainMs = durationMs(flags["drain-timeout"], "drain-timeout");
+  const udpTimeoutMs = durationMs(flags["udp-timeout"], "udp-timeout", {
+    aboveZero: true,
+  });
   const pollIntervalMs = durationMs(flags["poll-interval"], "poll-interval", {
     aboveZero: true,
   });
@@ -91,7 +94,7 @@ export async function runCommand(args: readonly string[]): Promise<number> {
     nodePorts,
     clusterCidrs,
     interfaceIps: interfaceAddresses,
-    engine: createPortableEngine({ clock: systemClock }),
+    engine: createPortableEngine({ clock: systemClock, udpTimeoutMs }),
     clock: systemClock,
     steering: (known, signal) =>
       steer(flags.steer as SteeringRequest, { cidrs, client, known, signal }),

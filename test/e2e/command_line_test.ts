@@ -39,6 +39,7 @@ const FLAG_MISTAKES: readonly (readonly [args: string, line: RegExp])[] = [
   ["--poll-interval=soon", /"soon" for --poll-interval: want a duration/],
   ["--poll-interval=0", /"0" for --poll-interval: want more than 0/],
   ["--drain-timeout=-1s", /"-1s" for --drain-timeout: want a duration/],
+  ["--udp-timeout=0s", /"0s" for --udp-timeout: want more than 0/],
   ["--service-cidr=10.96.0.0", /"10.96.0.0" for --service-cidr: want a CIDR/],
   ["--healthz-bind-address=home", /"home" for --healthz-bind-address: want IP/],
   ["--healthz-bind-address=127.0.0.1:99999", /from 0 to 65535/],
