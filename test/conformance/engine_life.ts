@@ -12,6 +12,7 @@ import {
   dialServer,
   echoServer,
   ending,
+  namedServer,
   nodeClient,
   readAll,
   readExactly,
@@ -116,6 +117,25 @@ export const lifeTests: readonly EngineTest[] = [
       );
       using connection = await dialServer(address);
       await roundTrip(connection);
+    },
+  },
+  {
+    name: "an address can change hands at once",
+    async run(engine) {
+      await using a = namedServer("a");
+      await using b = namedServer("b");
+      const [first, second] = engine.forwarders(
+        [a, b].map((server) => policy([server.address])),
+      );
+      const { address } = await first!.listen(
+        { ip: "127.0.0.1", port: 0 },
+        INTERNAL,
+      );
+      const closed = first!.close(AbortSignal.abort());
+      await second!.listen(address, INTERNAL);
+      using connection = await dialServer(address);
+      assert.deepEqual(await readAll(connection), text("b"));
+      await closed;
     },
   },
   {

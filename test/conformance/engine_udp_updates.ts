@@ -8,7 +8,6 @@
 import assert from "node:assert/strict";
 import fc from "fast-check";
 import { endpointKey } from "../../proxy/load_balancer.ts";
-import { until } from "../support/tcp.ts";
 import { namedPeer, UdpPeer } from "../support/udp.ts";
 import { type EngineTest, INTERNAL } from "./engine.ts";
 import { openUdp, udpPolicy } from "./engine_udp.ts";
@@ -94,7 +93,6 @@ export const udpUpdateTests: readonly EngineTest[] = [
       await client.send("nobody listens", address);
       await using fresh = namedPeer("fresh");
       forwarder.update(udpPolicy([fresh.address]));
-      await until("port is free", () => canBind(address));
       await forwarder.listen(address, INTERNAL);
       assert.equal(await client.askName(address), "fresh");
       assert.equal(old.received, 1);
@@ -135,6 +133,27 @@ export const udpUpdateTests: readonly EngineTest[] = [
       await client.send("too early", address);
       await forwarder!.listen(address, INTERNAL);
       assert.equal(await client.askName(address), "a");
+    },
+  },
+  {
+    name: "a UDP address can change hands at once",
+    async run(engine) {
+      await using a = namedPeer("a");
+      await using b = namedPeer("b");
+      const [first, second] = engine.forwarders(
+        [a, b].map((peer) => udpPolicy([peer.address])),
+      );
+      const listener = await first!.listen(
+        { ip: "127.0.0.1", port: 0 },
+        INTERNAL,
+      );
+      const { address } = listener;
+      await using client = new UdpPeer();
+      assert.equal(await client.askName(address), "a");
+      const closed = first!.close(AbortSignal.abort());
+      await second!.listen(address, INTERNAL);
+      assert.equal(await client.askName(address), "b");
+      await closed;
     },
   },
   {

@@ -9,6 +9,7 @@ import type { Clock } from "../../../watch/clock.ts";
 import { CidrSet } from "../admission.ts";
 import type { Engine } from "../engine.ts";
 import { BufferPool } from "./buffers.ts";
+import { ClosingSockets } from "./closing_sockets.ts";
 import { DIAL_TIMEOUTS_MS } from "./dial.ts";
 import { PortableForwarder } from "./forwarder.ts";
 import { LINGER_MS } from "./splice.ts";
@@ -45,6 +46,7 @@ export interface PortableEngineOptions {
  */
 export function createPortableEngine(options: PortableEngineOptions): Engine {
   const buffers = new BufferPool();
+  const closing = new ClosingSockets();
   const receiveBuffers = new ReceiveBuffers();
   const limits = new FlowLimits({
     perPort: options.udpFlowsPerPortMax ?? UDP_FLOWS_PER_PORT_MAX,
@@ -63,12 +65,14 @@ export function createPortableEngine(options: PortableEngineOptions): Engine {
           buffers: receiveBuffers,
           timeoutMs: options.udpTimeoutMs ?? UDP_TIMEOUT_MS,
           limits,
+          closing,
           clusterSources: () => clusterSources,
         });
       }
       return new PortableForwarder(policy, {
         clock: options.clock,
         buffers,
+        closing,
         dialTimeoutsMs: options.dialTimeoutsMs ?? DIAL_TIMEOUTS_MS,
         lingerMs: options.lingerMs ?? LINGER_MS,
         clusterSources: () => clusterSources,

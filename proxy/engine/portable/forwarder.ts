@@ -27,6 +27,7 @@ import type {
   ListenOptions,
 } from "../engine.ts";
 import { type BufferPool, SMALL_BUFFER_BYTES } from "./buffers.ts";
+import type { ClosingSockets } from "./closing_sockets.ts";
 import { type Activity, AgeLimit } from "./connection_age.ts";
 import { connectToAny } from "./dial.ts";
 import { type EarlyRead, splice } from "./splice.ts";
@@ -39,6 +40,7 @@ export interface PortableForwarderOptions {
   readonly buffers: BufferPool;
   readonly dialTimeoutsMs: readonly number[];
   readonly lingerMs: number;
+  readonly closing: ClosingSockets;
   /** Asked for every connection, since it may change. */
   readonly clusterSources: () => CidrSet;
 }
@@ -88,7 +90,6 @@ export class PortableForwarder implements Forwarder {
     this.#counters.setEndpoints(policy.endpoints);
   }
 
-  // deno-lint-ignore require-await -- engines with threads do wait
   async listen(
     address: ListenAddress,
     options: ListenOptions,
@@ -97,18 +98,30 @@ export class PortableForwarder implements Forwarder {
       throw new Error(`Cannot listen: "${this.#policy.name}" is closed`);
     }
     const admission = new Admission(options);
-    const listener = listenTcp(address, {
-      clock: this.#options.clock,
-      log: this.#log,
-      handle: (connection) => this.#accept(connection, admission, options),
-    });
+    const listener = await this.#options.closing.bind(() =>
+      listenTcp(address, {
+        clock: this.#options.clock,
+        log: this.#log,
+        handle: (connection) => this.#accept(connection, admission, options),
+      })
+    );
     this.#listeners.add(listener);
     this.#acceptLoops.add(listener.ended);
     listener.ended.then(() => {
       this.#listeners.delete(listener);
       this.#acceptLoops.delete(listener.ended);
     });
-    return listener;
+    // It was closed while this waited for the address.
+    if (this.#closed) this.#closeListener(listener);
+    return {
+      address: listener.address,
+      close: () => this.#closeListener(listener),
+    };
+  }
+
+  #closeListener(listener: TcpListener): void {
+    listener.close();
+    this.#options.closing.add(listener.ended);
   }
 
   stats(): ForwarderStats {
@@ -117,7 +130,7 @@ export class PortableForwarder implements Forwarder {
 
   async close(signal: AbortSignal): Promise<void> {
     this.#closed = true;
-    for (const listener of this.#listeners) listener.close();
+    for (const listener of this.#listeners) this.#closeListener(listener);
     const cut = () => {
       this.#cutting = true;
       for (const connection of this.#connections.keys()) connection.abort();

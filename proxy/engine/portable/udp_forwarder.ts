@@ -21,6 +21,7 @@ import type {
   Listener,
   ListenOptions,
 } from "../engine.ts";
+import type { ClosingSockets } from "./closing_sockets.ts";
 import { isExhausted } from "./errors.ts";
 import type { ReceiveBuffers } from "./udp_buffers.ts";
 import {
@@ -40,6 +41,7 @@ export interface UdpForwarderOptions {
   readonly buffers: ReceiveBuffers;
   readonly timeoutMs: number;
   readonly limits: FlowLimits;
+  readonly closing: ClosingSockets;
   /** Asked for every flow, since it may change. */
   readonly clusterSources: () => CidrSet;
 }
@@ -91,7 +93,6 @@ export class UdpForwarder implements Forwarder {
     }
   }
 
-  // deno-lint-ignore require-await -- engines with threads do wait
   async listen(
     address: ListenAddress,
     options: ListenOptions,
@@ -99,22 +100,21 @@ export class UdpForwarder implements Forwarder {
     if (this.#closed) {
       throw new Error(`Cannot listen: "${this.#policy.name}" is closed`);
     }
-    const door: Door = {
-      id: this.#doorsOpened++,
-      admission: new Admission(options),
-      socket: new UdpSocket(address, {
+    const socket = await this.#options.closing.bind(() =>
+      new UdpSocket(address, {
         ...this.#options,
         log: this.#log,
         // Never called before this turn ends: `door` is there by then.
         handle: (data, from) => this.#fromClient(door, data, from),
-      }),
-    };
+      })
+    );
+    const admission = new Admission(options);
+    const door: Door = { id: this.#doorsOpened++, admission, socket };
     this.#doors.add(door);
-    this.#awaitEnd(door.socket);
-    return {
-      address: door.socket.address,
-      close: () => this.#closeDoor(door),
-    };
+    this.#awaitEnd(socket);
+    // It was closed while this waited for the address.
+    if (this.#closed) this.#closeDoor(door);
+    return { address: socket.address, close: () => this.#closeDoor(door) };
   }
 
   stats(): ForwarderStats {
@@ -133,6 +133,7 @@ export class UdpForwarder implements Forwarder {
   #closeDoor(door: Door): void {
     if (!this.#doors.delete(door)) return;
     door.socket.close();
+    this.#options.closing.add(door.socket.ended);
     for (const flow of this.#flows.values()) {
       if (flow.door === door) this.#end(flow, "listener closed");
     }
