@@ -186,11 +186,11 @@ export class UdpForwarder implements Forwarder {
     const sources = this.#options.clusterSources();
     const list = door.admission.listFor(address.ip, sources);
     if (list === undefined) {
-      this.#turnAway(address, "outside the source ranges");
+      this.#turnAway(address, "its address is in no source range");
       return undefined;
     }
     if (this.#policy.endpoints[list].length === 0) {
-      this.#turnAway(address, "its policy leaves no endpoint");
+      this.#turnAway(address, `no endpoint for ${list} clients`);
       return undefined;
     }
     const endpoint = this.#balancer.pick(address, list, tried ?? NONE);
