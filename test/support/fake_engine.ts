@@ -10,6 +10,7 @@ import type {
   ForwardingPolicy,
   ListenAddress,
   Listener,
+  ListenOptions,
 } from "../../proxy/engine/engine.ts";
 import { formatHostPort } from "../../proxy/ip.ts";
 
@@ -19,6 +20,8 @@ export class FakeEngine implements Engine {
   /** `ip:port` → what `listen` throws there. */
   readonly refused = new Map<string, Error>();
   readonly open = new Map<string, FakeForwarder>();
+  /** How each open listener was opened. */
+  readonly options = new Map<string, ListenOptions>();
   /** What happened to listeners, in order: `open 10.96.0.1:80`. */
   readonly events: string[] = [];
 
@@ -50,6 +53,8 @@ export class FakeEngine implements Engine {
 export class FakeForwarder implements Forwarder {
   readonly #engine: FakeEngine;
   policy: ForwardingPolicy;
+  /** How often it was told something. */
+  updates = 0;
   /** Resolved by a test: its last connection has ended. */
   readonly drained = Promise.withResolvers<void>();
   isClosed = false;
@@ -61,21 +66,28 @@ export class FakeForwarder implements Forwarder {
 
   update(policy: ForwardingPolicy): void {
     this.policy = policy;
+    this.updates++;
   }
 
   // deno-lint-ignore require-await -- it throws, as an engine's rejects
-  async listen(address: ListenAddress): Promise<Listener> {
+  async listen(
+    address: ListenAddress,
+    options: ListenOptions,
+  ): Promise<Listener> {
     const { open, refused, events } = this.#engine;
-    const key = formatHostPort(address.ip, address.port);
+    const udp = this.policy.protocol === "UDP" ? "/UDP" : "";
+    const key = formatHostPort(address.ip, address.port) + udp;
     const error = refused.get(key) ??
       (open.has(key) ? new Deno.errors.AddrInUse("in use") : undefined);
     if (error !== undefined) throw error;
     open.set(key, this);
+    this.#engine.options.set(key, options);
     events.push(`open ${key}`);
     return {
       address,
       close: () => {
         open.delete(key);
+        this.#engine.options.delete(key);
         events.push(`close ${key}`);
       },
     };
