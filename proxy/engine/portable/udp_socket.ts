@@ -4,8 +4,8 @@
  * datagrams, whole. Knows neither Services nor flows.
  *
  * `Deno.listenDatagram` is marked unstable (`"unstable": ["net"]` in deno.json)
- * and worth it: `node:dgram` costs 2.7 times the CPU for each datagram, since
- * it allocates and clears 64 KiB for each receive (see ../README.md).
+ * and worth it: `node:dgram` costs two to three times the CPU for each datagram,
+ * since it allocates and clears 64 KiB for each receive (see ../README.md).
  *
  * @module
  */
