@@ -74,8 +74,7 @@ async function acceptAll(
       pauseMs = ACCEPT_PAUSE_MIN_MS;
     } catch (cause) {
       if (signal.aborted) return;
-      // The client was gone before we got to it: nothing is wrong with us.
-      if (cause instanceof Deno.errors.ConnectionAborted) continue;
+      if (isClientGone(cause)) continue;
       // Out of descriptors the connection stays in the backlog and accept
       // fails again at once: without a pause this loop would eat a core.
       options.log.report(
@@ -87,4 +86,15 @@ async function acceptAll(
       pauseMs = Math.min(pauseMs * 2, ACCEPT_PAUSE_MAX_MS);
     }
   }
+}
+
+/**
+ * The client was gone before we got to it: nothing is wrong with us, and a
+ * pause would let who connects and resets hold up everybody else. Linux hands
+ * out such a connection all the same, and Deno 2.9.6 then fails to ask it for
+ * its peer: `NotConnected`.
+ */
+function isClientGone(cause: unknown): boolean {
+  return cause instanceof Deno.errors.ConnectionAborted ||
+    cause instanceof Deno.errors.NotConnected;
 }

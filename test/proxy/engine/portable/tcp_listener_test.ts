@@ -99,6 +99,39 @@ Deno.test("listenTcp() takes a client that left before it was accepted in its st
   });
 });
 
+Deno.test("listenTcp() does not wait after clients that reset before they were accepted", async () => {
+  const clock = new FakeClock(); // never moves: a pause would not end
+  const log = new RepeatedLog({ clock, write: () => assert.fail() });
+  const accepted = Promise.withResolvers<void>();
+  const listener = listenTcp({ ip: "127.0.0.1", port: 0 }, {
+    clock,
+    log,
+    handle: (connection) => {
+      connection.close();
+      accepted.resolve();
+    },
+  });
+  connectAndReset(listener.address);
+  using _last = await dialServer(listener.address);
+  await within(10_000, accepted.promise);
+  listener.close();
+  await listener.ended;
+});
+
+/** Twenty times, by a program that we wait for without accepting anybody. */
+function connectAndReset({ port }: EndpointAddress): void {
+  const script = `
+    import { connect } from "node:net";
+    for (let left = 20; left > 0; left--) {
+      const socket = connect(${port}, "127.0.0.1");
+      socket.on("connect", () => socket.resetAndDestroy());
+    }`;
+  const { success } = new Deno.Command(Deno.execPath(), {
+    args: ["eval", script],
+  }).outputSync();
+  assert.ok(success);
+}
+
 testWith(
   [program("sh")],
   "the engine serves again after it ran out of descriptors",
