@@ -17,6 +17,7 @@ import { temporaryFolder } from "../support/temporary_folder.ts";
 
 const IPS = ["10.96.0.10", "fd00:96::a"] as const;
 const PORT = 53;
+const NODE_PORT = 30_053;
 const TARGET_PORT = 5353;
 
 const SERVICE: KubeObject = {
@@ -24,11 +25,17 @@ const SERVICE: KubeObject = {
   kind: "Service",
   metadata: { name: "dns" },
   spec: {
+    type: "NodePort",
     clusterIP: IPS[0],
     clusterIPs: IPS,
     ipFamilies: ["IPv4", "IPv6"],
     ipFamilyPolicy: "RequireDualStack",
-    ports: [{ name: "dns", port: PORT, protocol: "UDP" }],
+    ports: [{
+      name: "dns",
+      port: PORT,
+      protocol: "UDP",
+      nodePort: NODE_PORT,
+    }],
   },
 };
 
@@ -55,10 +62,11 @@ function endpoint(pod: Namespace, name: string): Promise<Child> {
 
 testWith(
   [netns],
-  "[12.66, 12.68, 12.69, 12.95] a UDP Service answers pods, the node and its own endpoint, whatever becomes of its endpoints",
+  "[12.65, 12.66, 12.68, 12.69, 12.95] a UDP Service answers pods, the node, hosts outside and its own endpoint, whatever becomes of its endpoints",
   async (t) => {
-    await using net = await Network.create();
+    await using net = await Network.create({ hosts: ["outside"] });
     const { node, pods: [pod1, pod2] } = net;
+    const outside = net.host("outside");
     assert.ok(pod1 !== undefined && pod2 !== undefined);
     await using _one = await endpoint(pod1, "one");
     await using _two = await endpoint(pod2, "two");
@@ -75,19 +83,23 @@ testWith(
       "--healthz-bind-address=",
     ], { namespace: node });
     await proxy.waitFor(/Ready/);
+    const added = [...proxy.output.matchAll(/added service port/g)].length;
 
-    const clients = [pod1, pod2, node];
-    for (const client of clients) {
-      for (const ip of IPS) {
-        await t.step(`${client.name} asks ${ip}`, async () => {
-          // A reply from another address would be an error.
-          const reply = await client.dial("udp", ip, {
-            port: PORT,
-            text: "who is it?",
-          });
-          assert.match(reply, /^one \S+\nwho is it\?$/);
-        });
-      }
+    const clients = [
+      ...[pod1, pod2, node].flatMap((client) =>
+        IPS.map((ip) => ({ client, ip, port: PORT }))
+      ),
+      ...[outside, pod2].flatMap((client) =>
+        [node.ipv4, node.ipv6].map((ip) => ({ client, ip, port: NODE_PORT }))
+      ),
+    ];
+    for (const { client, ip, port } of clients) {
+      await t.step(`${client.name} asks ${ip} port ${port}`, async () => {
+        // A reply from another address would be an error.
+        const text = "who is it?";
+        const reply = await client.dial("udp", ip, { port, text });
+        assert.match(reply, /^one \S+\nwho is it\?$/);
+      });
     }
 
     await t.step("60,000 bytes pass whole", async () => {
@@ -98,11 +110,9 @@ testWith(
 
     await t.step("clients go on to the endpoints there are", async () => {
       await using stack = new AsyncDisposableStack();
-      const sending = clients.flatMap((client) =>
-        IPS.map((ip) =>
-          stack.use(
-            client.startDeno("test/support/udp_client.ts", [ip, String(PORT)]),
-          )
+      const sending = clients.map(({ client, ip, port }) =>
+        stack.use(
+          client.startDeno("test/support/udp_client.ts", [ip, String(port)]),
         )
       );
       const hear = (pattern: RegExp) =>
@@ -112,7 +122,7 @@ testWith(
       await hear(/^(answer one\n)+answer two$/m);
       // No endpoint, no listener: the node refuses.
       await serve();
-      await proxy.waitFor(/(removed service port[^]*){2}/);
+      await proxy.waitFor(new RegExp(`(removed service port[^]*){${added}}`));
       await serve(pod1);
       await hear(/^(answer one\n)+(answer two\n)+answer one$/m);
       for (const child of sending) {
