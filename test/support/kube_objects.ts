@@ -12,6 +12,7 @@ export type KubeObject = {
   readonly metadata: {
     readonly name: string;
     readonly labels?: Readonly<Record<string, string>>;
+    readonly creationTimestamp?: string;
   };
   readonly [field: string]: unknown;
 };
