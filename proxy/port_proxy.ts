@@ -9,7 +9,12 @@ import { isDeepStrictEqual } from "node:util";
 import { getLogger } from "@std/log";
 import type { Claimant } from "./address_claims.ts";
 import { reachableEndpoints, type ServicePortState } from "./desired_state.ts";
-import type { Engine, Forwarder, Listener } from "./engine/engine.ts";
+import type {
+  Engine,
+  Forwarder,
+  ListenAddress,
+  Listener,
+} from "./engine/engine.ts";
 import { forwardingPolicy } from "./forwarding_policy.ts";
 import { bindReason } from "./bind_reason.ts";
 import {
@@ -202,14 +207,21 @@ export class PortProxy {
     { address, options }: WantedListener,
     steering: Steering,
   ): Promise<Listener | undefined> {
+    const listen = (where: ListenAddress) =>
+      this.#forwarder.listen(
+        where,
+        where.ip === address.ip && where.port === address.port
+          ? options
+          : { ...options, serviceAddress: address },
+      );
     const where = steering.bindAddress(address);
     if (where === undefined) return undefined;
     try {
-      return await this.#forwarder.listen(where, options);
+      return await listen(where);
     } catch (error) {
       const instead = steering.fallbackAddress(address, error);
       if (instead === undefined) throw error;
-      return await this.#forwarder.listen(instead, options);
+      return await listen(instead);
     }
   }
 

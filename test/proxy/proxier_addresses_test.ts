@@ -341,3 +341,15 @@ Deno.test("Proxier makes a first pass even for nothing, so that leftovers go", a
   await sync([]);
   assert.equal(passes, 1);
 });
+
+Deno.test("Proxier tells the engine which address clients use, where they are steered to another", async () => {
+  const engine = new FakeEngine();
+  const steering = Object.assign(new FakeSteering(), {
+    bindAddress: () => ({ ip: "127.0.0.1", port: 34_567 }),
+  });
+  const proxier = new Proxier({ engine, steering });
+  await proxier.sync({ changed: [state("default/web")], removed: [] }, signal);
+  const { serviceAddress } = engine.options.get("127.0.0.1:34567") ?? {};
+  assert.equal(serviceAddress?.ip, "10.96.0.10");
+  assert.equal(serviceAddress?.port, 80);
+});
