@@ -10,6 +10,7 @@ import { getLogger } from "@std/log";
 import { ApiError } from "./api.ts";
 import { Backoff } from "./backoff.ts";
 import { type Clock, systemClock } from "./clock.ts";
+import { Reachability } from "./reachability.ts";
 import { ABSENT_RETRY_MS } from "./reflector.ts";
 import type { Listed, ResourceClient } from "./resource_client.ts";
 import { TroubleLog } from "./trouble_log.ts";
@@ -25,6 +26,8 @@ export interface PollOptions {
   readonly clock?: Clock;
   /** @default {Math.random} */
   readonly random?: () => number;
+  /** Shared by all that follow the same server. @default {its own} */
+  readonly reachability?: Reachability;
 }
 
 const logger = getLogger("watch");
@@ -44,6 +47,7 @@ export async function* poll<T extends ClusterObject>(
   const { name, optional } = client.resource;
   const about = { resource: name, server: client.server };
   const trouble = new TroubleLog(logger, about);
+  const reachability = options.reachability ?? new Reachability(clock);
   const until = clock.now() + (options.forMs ?? Infinity);
   let known: Listed<T> | undefined;
   let waiting = true;
@@ -52,6 +56,7 @@ export async function* poll<T extends ClusterObject>(
       let pauseMs = options.intervalMs;
       try {
         const listed = await client.list(signal, known?.objects);
+        reachability.answered(client.server);
         trouble.recovered("Listing works again");
         if (waiting) yield { type: "state", state: { phase: "polling" } };
         waiting = false;
@@ -66,7 +71,9 @@ export async function* poll<T extends ClusterObject>(
           if (known?.objects.size !== 0) yield replaced(known = nothing());
           pauseMs = Math.max(pauseMs, ABSENT_RETRY_MS);
         } else {
-          trouble.failed("Cannot list; what is known stays served", error);
+          if (!reachability.lost(name, error)) {
+            trouble.failed("Cannot list; what is known stays served", error);
+          }
           const retryAfter = error instanceof ApiError
             ? error.status.retryAfterSeconds
             : 0;

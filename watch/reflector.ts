@@ -25,6 +25,7 @@ import {
   type WatchEnd,
 } from "./monitored_watch.ts";
 import type { ResourceClient } from "./resource_client.ts";
+import { Reachability } from "./reachability.ts";
 import { TroubleLog } from "./trouble_log.ts";
 import type { ClusterObject, SourceEvent } from "./types.ts";
 
@@ -43,6 +44,8 @@ export interface ReflectOptions {
   readonly clock?: Clock;
   /** @default {Math.random} */
   readonly random?: () => number;
+  /** Shared by all that follow the same server. @default {its own} */
+  readonly reachability?: Reachability;
   /** Return, instead of trying for ever, where lists work and watches do not. */
   readonly mayGiveUp?: boolean;
 }
@@ -95,6 +98,7 @@ class Reflection<T extends ClusterObject> {
   readonly #random: () => number;
   readonly #mayGiveUp: boolean;
   readonly #backoff: Backoff;
+  readonly #reachability: Reachability;
   readonly #listTrouble: TroubleLog;
   readonly #watchTrouble: TroubleLog;
   /** Watches in a row that failed without bringing anything. */
@@ -112,6 +116,7 @@ class Reflection<T extends ClusterObject> {
     this.#random = options.random ?? Math.random;
     this.#mayGiveUp = options.mayGiveUp ?? false;
     this.#backoff = new Backoff({ clock: this.#clock, random: this.#random });
+    this.#reachability = options.reachability ?? new Reachability(this.#clock);
     const about = { resource: client.resource.name, server: client.server };
     this.#listTrouble = new TroubleLog(logger, about);
     this.#watchTrouble = new TroubleLog(logger, about);
@@ -150,6 +155,7 @@ class Reflection<T extends ClusterObject> {
   async *#list(): AsyncGenerator<SourceEvent<T>, State> {
     try {
       const listed = await this.#client.list(this.#signal);
+      this.#answered();
       this.#listTrouble.recovered("Listing works again");
       yield {
         type: "replaced",
@@ -166,12 +172,18 @@ class Reflection<T extends ClusterObject> {
         const reason = `The server has no ${this.#client.resource.name}`;
         return { name: "waiting", ms: ABSENT_RETRY_MS, reason, next: LISTING };
       }
-      this.#listTrouble.failed(
-        "Cannot list; what is known stays served",
-        error,
-      );
+      const message = "Cannot list; what is known stays served";
+      if (!this.#lost(error)) this.#listTrouble.failed(message, error);
       return this.#waitThen(LISTING, error);
     }
+  }
+
+  #lost(error: unknown): boolean {
+    return this.#reachability.lost(this.#client.resource.name, error);
+  }
+
+  #answered(): void {
+    this.#reachability.answered(this.#client.server);
   }
 
   async *#watch(
@@ -212,6 +224,7 @@ class Reflection<T extends ClusterObject> {
     this.#strikes = 0;
     this.#stalls = 0;
     this.#proven = true;
+    this.#answered();
     this.#watchTrouble.recovered("Watching works again");
   }
 
@@ -250,11 +263,13 @@ class Reflection<T extends ClusterObject> {
     const lasted = watch.livedMs >= PROMPT_MS;
     switch (end.why) {
       case "ended":
+        this.#answered();
         if (lasted) return same;
         this.#strikes++;
         return this.#giveUp("Watches end as soon as they begin") ??
           this.#waitThen(same, new Error("The watch ended early"));
       case "refused":
+        this.#answered();
         if (isGone(end.error)) {
           logger.info("The version is no longer kept; listing again", {
             resource: this.#client.resource.name,
@@ -285,18 +300,20 @@ class Reflection<T extends ClusterObject> {
             end.error,
           );
       case "unreachable":
-        this.#watchTrouble.failed(
-          "Cannot reach the server; what is known stays served",
-          end.error,
-        );
+        if (!this.#lost(end.error)) {
+          this.#watchTrouble.failed("Cannot begin the watch", end.error);
+        }
         return this.#waitThen(fresh, end.error);
       case "cut":
         if (lasted) return this.#promptly(fresh, end.error);
         this.#strikes++;
-        this.#watchTrouble.failed(
-          "The watch was cut; going on from the last version",
-          end.error,
-        );
+        // Once is how a server, or a load balancer before it, goes away.
+        if (this.#strikes > 1) {
+          this.#watchTrouble.failed(
+            "The watch was cut; going on from the last version",
+            end.error,
+          );
+        }
         return this.#giveUp(messageOf(end.error)) ??
           this.#waitThen(
             this.#strikes >= MOST_STRIKES ? LISTING : fresh,

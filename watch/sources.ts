@@ -10,6 +10,7 @@ import type { ApiClient } from "./api.ts";
 import type { Clock } from "./clock.ts";
 import { followManifests, type ManifestObjects } from "./manifests.ts";
 import { poll } from "./poller.ts";
+import { Reachability } from "./reachability.ts";
 import { reflect } from "./reflector.ts";
 import {
   ENDPOINT_SLICES,
@@ -51,6 +52,8 @@ export interface FollowOptions {
   readonly clock?: Clock;
   /** @default {Math.random} */
   readonly random?: () => number;
+  /** Shared by all that follow the same server. @default {its own} */
+  readonly reachability?: Reachability;
 }
 
 export interface ClusterSourceOptions extends FollowOptions {
@@ -73,10 +76,11 @@ export function createClusterSource(
   client: ApiClient,
   options: ClusterSourceOptions,
 ): ClusterSource {
+  const all = { ...options, reachability: new Reachability(options.clock) };
   return {
-    services: followResource(client, SERVICES, options),
-    endpointSlices: followResource(client, ENDPOINT_SLICES, options),
-    node: followResource(client, nodeNamed(options.nodeName), options),
+    services: followResource(client, SERVICES, all),
+    endpointSlices: followResource(client, ENDPOINT_SLICES, all),
+    node: followResource(client, nodeNamed(options.nodeName), all),
   };
 }
 
