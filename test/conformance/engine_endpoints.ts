@@ -31,7 +31,7 @@ const noBlackHole = Deno.build.os === "linux"
 
 export const endpointTests: readonly EngineTest[] = [
   {
-    name: "endpoints are visited in turn, exactly",
+    name: "[3.1, 3.12] endpoints are visited in turn, exactly",
     async run(engine) {
       await using a = namedServer("a");
       await using b = namedServer("b");
@@ -63,7 +63,7 @@ export const endpointTests: readonly EngineTest[] = [
     },
   },
   {
-    name: "an endpoint that refuses is passed over",
+    name: "[3.8] an endpoint that refuses is passed over",
     async run(engine) {
       await using server = namedServer("good");
       const { forwarder, address } = await engine.listen([
@@ -79,6 +79,33 @@ export const endpointTests: readonly EngineTest[] = [
         stats.endpoints.get(endpointKey(refusing(1)))?.dialFailures,
         1,
       );
+    },
+  },
+  {
+    name: "[3.9] an endpoint that refused is asked again by later connections",
+    async run(engine) {
+      await using server = namedServer("good");
+      const { forwarder, address } = await engine.listen([
+        refusing(),
+        server.address,
+      ]);
+      for (let count = 1; count <= 3; count++) {
+        assert.equal(await ask(address), "good");
+        assert.equal(forwarder.stats().dialFailures, count);
+      }
+    },
+  },
+  {
+    name: "[0.3] an endpoint sees our address, whoever its client is",
+    missing: Deno.build.os === "linux"
+      ? undefined
+      : "only Linux has all of 127.0.0.0/8 on loopback",
+    async run(engine) {
+      await using server = tcpServer((connection) =>
+        writeAll(connection, text(connection.remoteAddr.hostname))
+      );
+      const { address } = await engine.listen([server.address]);
+      assert.equal(await ask(address, "127.0.0.5"), "127.0.0.1");
     },
   },
   {
@@ -211,7 +238,8 @@ export const endpointTests: readonly EngineTest[] = [
     },
   },
   {
-    name: "update() moves new connections and leaves established ones alone",
+    name:
+      "[0.5, 3.7, 10.54] update() moves new connections and leaves established ones alone",
     async run(engine) {
       await using old = echoServer();
       await using fresh = namedServer("fresh");

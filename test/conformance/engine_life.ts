@@ -149,7 +149,8 @@ export const lifeTests: readonly EngineTest[] = [
     },
   },
   {
-    name: "listener.close() refuses new connections and keeps established ones",
+    name:
+      "[3.44] listener.close() refuses new connections and keeps established ones",
     async run(engine) {
       await using server = echoServer();
       const forwarder = engine.forwarder([server.address]);

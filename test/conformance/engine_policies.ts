@@ -5,6 +5,7 @@
  * @module
  */
 import assert from "node:assert/strict";
+import type { EndpointAddress } from "../../proxy/engine/engine.ts";
 import { endpointKey } from "../../proxy/load_balancer.ts";
 import {
   askName,
@@ -43,7 +44,8 @@ async function roundTrip(connection: Deno.Conn, word = "ping"): Promise<void> {
 
 const affinityTests: readonly EngineTest[] = [
   {
-    name: "[4.4, 4.6] a client stays at its endpoint, by whichever listener",
+    name:
+      "[4.4, 4.6, 4.20, 12.23, 12.26, 12.87] a client stays at its endpoint, by whichever listener",
     missing: noClientAddresses,
     async run(engine) {
       await using a = namedServer("a");
@@ -55,46 +57,70 @@ const affinityTests: readonly EngineTest[] = [
         scope: "external",
         sourceRanges: [],
       });
-      const visited: string[] = [];
-      for (const port of [address.port, other.address.port, address.port]) {
-        const to = { ip: "127.0.0.1", port };
-        visited.push(await askName(to, "127.0.0.5"));
-        visited.push(await askName(to, "127.0.0.6"));
+      let visited = "";
+      for (let count = 0; count < 15; count++) {
+        const to = count % 2 === 0 ? address : other.address;
+        visited += await askName(to, "127.0.0.5");
+        visited += await askName(to, "127.0.0.6");
       }
-      assert.deepEqual(visited, ["a", "b", "a", "b", "a", "b"]);
+      assert.equal(visited, "ab".repeat(15));
       assert.equal(forwarder.stats().affinityEntries, 2);
     },
   },
   {
-    name: "[4.15] affinity is switched off and on by update()",
+    name:
+      "[4.15, 12.25, 12.28] affinity is switched off and on by update(), inside and outside",
     async run(engine) {
       await using a = namedServer("a");
       await using b = namedServer("b");
       const endpoints = [a.address, b.address];
-      const { forwarder, address } = await engine.serve(policy(endpoints));
-      const ask3 = async () =>
-        await askName(address) + await askName(address) +
-        await askName(address);
-      assert.equal(await ask3(), "aba");
-      forwarder.update(policy(endpoints, { affinityMs: LONG_MS }));
-      assert.equal(await ask3(), "bbb");
-      forwarder.update(policy(endpoints));
-      assert.equal(await ask3(), "aba");
-      assert.equal(forwarder.stats().affinityEntries, 0);
+      for (const scope of ["internal", "external"] as const) {
+        const { forwarder, address } = await engine.serve(
+          policy(endpoints),
+          { scope },
+        );
+        const ask3 = async () =>
+          await askName(address) + await askName(address) +
+          await askName(address);
+        assert.equal(await ask3(), "aba");
+        forwarder.update(policy(endpoints, { affinityMs: LONG_MS }));
+        assert.equal(await ask3(), "bbb");
+        forwarder.update(policy(endpoints));
+        assert.equal(await ask3(), "aba");
+        assert.equal(forwarder.stats().affinityEntries, 0);
+      }
     },
   },
   {
-    name: "[4.11] a client may go elsewhere after the timeout",
+    name:
+      "[4.11, 4.21, 12.24, 12.27] a client may go elsewhere after the timeout, inside and outside",
     async run(engine) {
       await using a = namedServer("a");
       await using b = namedServer("b");
-      const { address, forwarder } = await engine.serve(
-        policy([a.address, b.address], { affinityMs: 50 }),
-      );
-      assert.equal(await askName(address), "a");
-      await sleep(60);
-      assert.equal(forwarder.stats().affinityEntries, 0);
-      assert.equal(await askName(address), "b");
+      for (const scope of ["internal", "external"] as const) {
+        const { address, forwarder } = await engine.serve(
+          policy([a.address, b.address], { affinityMs: 50 }),
+          { scope },
+        );
+        assert.equal(await askName(address), "a");
+        await until("forgotten", () => forwarder.stats().affinityEntries === 0);
+        assert.equal(await askName(address), "b");
+      }
+    },
+  },
+  {
+    name: "[4.5] two ports may send a client to two endpoints",
+    async run(engine) {
+      await using a = namedServer("a");
+      await using b = namedServer("b");
+      const sticky = (...endpoints: EndpointAddress[]) =>
+        engine.serve(policy(endpoints, { affinityMs: LONG_MS }));
+      const http = await sticky(a.address, b.address);
+      const https = await sticky(b.address, a.address);
+      for (let count = 0; count < 3; count++) {
+        assert.equal(await askName(http.address), "a");
+        assert.equal(await askName(https.address), "b");
+      }
     },
   },
   {
@@ -157,7 +183,7 @@ const balancerTests: readonly EngineTest[] = [
 const admissionTests: readonly EngineTest[] = [
   {
     name:
-      "[6.30, 6.31, 6.35] a client outside the source ranges is turned away, and no endpoint is asked",
+      "[6.30, 6.31, 6.32, 6.35, 12.86] a client outside the source ranges is turned away, and no endpoint is asked",
     missing: noClientAddresses,
     async run(engine) {
       await using server = namedServer("good");

@@ -75,7 +75,7 @@ export const streamTests: readonly EngineTest[] = [
     },
   },
   {
-    name: "the reply arrives after the client half-closes (moby#1598)",
+    name: "[12.94] the reply arrives after the client half-closes (moby#1598)",
     async run(engine) {
       const reply = noise(1 << 20);
       await using server = tcpServer(async (connection) => {
