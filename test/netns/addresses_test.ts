@@ -190,7 +190,7 @@ async function eventuallyWho(
 
 testWith(
   [netns, program("ss")],
-  "[6.9, 6.11, 6.12, 6.14, 6.17, 6.19, 12.10, 12.19] a NodePort answers the outside, pods and the node, and is gone with its Service",
+  "[6.9, 6.11, 6.12, 6.14, 6.17, 6.19, 12.10, 12.19, 12.57, 12.58] a NodePort answers the outside, pods and the node, and is gone with its Service",
   async (t) => {
     await using stack = new AsyncDisposableStack();
     const { node, outside, pods, folder, apply } = await stage(stack);

@@ -88,7 +88,7 @@ Deno.test("[6.6] primary means every address where the Node has none, or only lo
   ]);
 });
 
-Deno.test("[6.3] a primary address that no interface has serves nothing", () => {
+Deno.test("[6.3, 6.8] a primary address that no interface has serves nothing", () => {
   const behindNat = node("n1", {
     addresses: [{ type: "InternalIP", address: "203.0.113.7" }],
   });
