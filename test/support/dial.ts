@@ -1,7 +1,7 @@
 /**
  * A program for tests: a client that sends a text, and prints what it gets.
  *
- *     deno run dial.ts tcp 10.96.0.10 80 hello
+ *     deno run dial.ts tcp 10.96.0.10 80 hello 4000
  *
  * Prints the whole reply, or `error: ConnectionRefused` (the name of the error,
  * or `Timeout`), or `error: reply from IP` for a datagram of a stranger.
@@ -12,9 +12,7 @@ import { createSocket } from "node:dgram";
 import { once } from "node:events";
 import { print } from "../../proxy/commands/terminal.ts";
 
-const TIMEOUT_MS = 4_000;
-
-const [protocol, ip = "", port = "", text = ""] = Deno.args;
+const [protocol, ip = "", port = "", text = "", timeoutMs] = Deno.args;
 
 async function dialTcp(signal: AbortSignal): Promise<string> {
   using conn = await Deno.connect({
@@ -46,7 +44,7 @@ async function dialUdp(signal: AbortSignal): Promise<string> {
     : `error: reply from ${from.address}`;
 }
 
-const signal = AbortSignal.timeout(TIMEOUT_MS);
+const signal = AbortSignal.timeout(Number(timeoutMs));
 try {
   print(await (protocol === "udp" ? dialUdp(signal) : dialTcp(signal)));
 } catch (error) {

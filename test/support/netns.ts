@@ -112,15 +112,17 @@ export class Namespace {
 
   /**
    * Connects from here, sends `text`, and returns the whole reply; or
-   * `error: ConnectionRefused` and the like. Takes 4 s at most.
+   * `error: ConnectionRefused` and the like.
+   *
+   * @param options `timeoutMs`: less than 4 s where no answer is what is wanted
    */
   dial(
     protocol: "tcp" | "udp",
     ip: string,
-    options: { port: number; text?: string },
+    options: { port: number; text?: string; timeoutMs?: number },
   ): Promise<string> {
-    const { port, text = "" } = options;
-    const args = [protocol, ip, String(port), text];
+    const { port, text = "", timeoutMs = 4_000 } = options;
+    const args = [protocol, ip, String(port), text, String(timeoutMs)];
     return this.run([...denoRun("test/support/dial.ts"), ...args]);
   }
 }
