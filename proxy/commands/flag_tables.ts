@@ -8,7 +8,7 @@ import { LOG_FLAGS } from "./verbosity.ts";
 
 const STEER_FLAG = {
   type: "string",
-  choices: ["auto", "route", "none"],
+  choices: ["auto", "redirect", "route", "none"],
   default: "auto",
   help: "How packets for Service addresses come to the proxy.",
 } as const;
@@ -42,6 +42,11 @@ export const RUN_FLAGS = {
     help: "Name of this Node, instead of the host name.",
   },
   steer: STEER_FLAG,
+  "proxy-port-range": {
+    type: "string",
+    value: "FIRST-LAST",
+    help: "Ports of listeners for --steer redirect; without it 20000-29999.",
+  },
   "service-cidr": {
     type: "string",
     value: "CIDR[,CIDR]",
@@ -93,12 +98,12 @@ export const RUN_FLAGS = {
   },
   cleanup: {
     type: "boolean",
-    help: "Remove every route that was installed, and exit.",
+    help: "Remove every rule and route that was installed, and exit.",
   },
   "cleanup-on-exit": {
     type: "boolean",
     help:
-      "Remove routes at the end, instead of leaving them for the next start.",
+      "Remove rules and routes at the end, instead of leaving them for the next start.",
   },
   version: { type: "boolean", help: "Print the version and exit." },
   ...LOG_FLAGS,

@@ -160,6 +160,28 @@ export function wholeNumber(
 }
 
 /**
+ * A range of at least two ports as kube-proxy writes it: `20000-29999`, or
+ * `20000+9999` for as many more. Empty and `0-0` are none: our own choice.
+ *
+ * @throws {UserError} naming the flag
+ */
+export function portRange(
+  text: string,
+  flag: string,
+): { first: number; last: number } | undefined {
+  if (/^(0(-0)?)?$/.test(text.trim())) return undefined;
+  const parts = /^(\d+)([-+])(\d+)$/.exec(text.trim());
+  const [first, second] = [Number(parts?.[1]), Number(parts?.[3])];
+  const last = parts?.[2] === "+" ? first + second : second;
+  if (parts === null || first < 1 || last > 65_535 || last <= first) {
+    throw new UserError(
+      `Invalid value "${text}" for --${flag}: want first-last, such as 20000-29999`,
+    );
+  }
+  return { first, last };
+}
+
+/**
  * CIDRs in canonical form, separated by commas; an empty text is none.
  *
  * @throws {UserError} naming the flag and what is not a CIDR

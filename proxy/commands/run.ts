@@ -26,6 +26,7 @@ import {
 import {
   chooseSteering,
   interfaceAddresses,
+  type PortRange,
   type SteeringRequest,
 } from "../rules/mod.ts";
 import { healthApp } from "../status/server.ts";
@@ -34,7 +35,13 @@ import { bindAddress, serveHttp } from "./addresses.ts";
 import { cleanupCommand } from "./cleanup.ts";
 import { UserError } from "./errors.ts";
 import { RUN_FLAGS } from "./flag_tables.ts";
-import { cidrList, durationMs, type FlagValues, parseFlags } from "./flags.ts";
+import {
+  cidrList,
+  durationMs,
+  type FlagValues,
+  parseFlags,
+  portRange,
+} from "./flags.ts";
 import { checkFolder } from "./folders.ts";
 import { serviceCidrsOf } from "./service_cidrs.ts";
 import { untilSignal } from "./signals.ts";
@@ -65,6 +72,10 @@ export async function runCommand(args: readonly string[]): Promise<number> {
     aboveZero: true,
   });
   const cidrs = cidrList(flags["service-cidr"] ?? "", "service-cidr");
+  const ports = portRange(
+    flags["proxy-port-range"] ?? "",
+    "proxy-port-range",
+  );
   const clusterCidrs = cidrList(flags["cluster-cidr"] ?? "", "cluster-cidr");
   const nodePorts = nodePortAddresses(flags["nodeport-addresses"] ?? "");
   // Empty is as good as not given, as for kube-proxy.
@@ -97,7 +108,13 @@ export async function runCommand(args: readonly string[]): Promise<number> {
     engine: createPortableEngine({ clock: systemClock, udpTimeoutMs }),
     clock: systemClock,
     steering: (known, signal) =>
-      steer(flags.steer as SteeringRequest, { cidrs, client, known, signal }),
+      steer(flags.steer as SteeringRequest, {
+        cidrs,
+        client,
+        known,
+        ports,
+        signal,
+      }),
   });
   proxy.ready.then(
     () => logger.info("Ready", { services: proxy.state.size }),
@@ -191,20 +208,23 @@ async function warnIfOwnTask(
 
 async function steer(
   request: SteeringRequest,
-  { cidrs, client, known, signal }: {
+  { cidrs, client, known, ports, signal }: {
     cidrs: readonly string[];
     client: ApiClient | undefined;
     known: KnownCluster;
+    ports: PortRange | undefined;
     signal: AbortSignal;
   },
 ): Promise<Steering> {
-  const found = cidrs.length > 0 || client === undefined || request === "none"
+  const needsNone = request === "none" || request === "redirect";
+  const found = cidrs.length > 0 || client === undefined || needsNone
     ? cidrs
     : await serviceCidrsOf(client, signal);
   const choice = await chooseSteering(request, {
     cidrs: found,
     serviceIps: known.serviceIps,
     clusterFacts: known.facts,
+    ...ports === undefined ? {} : { proxyPorts: ports },
     signal,
   });
   logger.info(`Steering by ${choice.steering.name}: ${choice.why}`, {

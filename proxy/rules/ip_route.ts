@@ -46,6 +46,15 @@ export interface Machine extends MachineFacts {
   readonly localIps: ReadonlySet<string>;
 }
 
+/** Before anything was read. */
+export const NO_MACHINE: Machine = {
+  own: new Set(),
+  localCidrs: [],
+  localIps: new Set(),
+  nodeAddresses: new Set(),
+  gateways: new Set(),
+};
+
 interface RouteJson {
   readonly type?: string;
   readonly dst?: string;

@@ -197,6 +197,11 @@ function ruleLine(table: Table, parts: readonly string[]): RuleLine {
   return `${table} ${lineOf(parts)}` as RuleLine;
 }
 
+/** Whether a chain of this name is ours, in whatever table. */
+export function isOwnChain(name: string): boolean {
+  return OWN_CHAINS.has(name);
+}
+
 /** What of a ruleset is ours: our chains, what is in them or leads to them. */
 export function ownPart({ chains, rules }: Ruleset): Ruleset {
   return {

@@ -13,14 +13,22 @@ import {
 } from "../steering.ts";
 import { type CommandRunner, systemRunner } from "./command.ts";
 import { interfaceAddresses, isLocalByItself, NoSteering } from "./none.ts";
+import { DEFAULT_PROXY_PORTS, type PortRange } from "./proxy_ports.ts";
+import { RedirectSteering } from "./redirect.ts";
 import { RouteSteering } from "./route.ts";
 import type { ClusterFacts } from "./route_refusal.ts";
 
 export { interfaceAddresses } from "./none.ts";
+export type { PortRange } from "./proxy_ports.ts";
 export { type ClusterFacts, routeRefusal } from "./route_refusal.ts";
 
 /** What `--steer` takes. */
-export const STEERING_REQUESTS = ["auto", "route", "none"] as const;
+export const STEERING_REQUESTS = [
+  "auto",
+  "redirect",
+  "route",
+  "none",
+] as const;
 export type SteeringRequest = typeof STEERING_REQUESTS[number];
 
 export interface SteeringOptions {
@@ -30,6 +38,8 @@ export interface SteeringOptions {
   readonly serviceIps: readonly string[];
   /** What must stay reachable; asked again whenever something is added. */
   readonly clusterFacts: () => ClusterFacts;
+  /** `--proxy-port-range`. */
+  readonly proxyPorts?: PortRange;
   readonly signal: AbortSignal;
   /** Default: real programs. */
   readonly runner?: CommandRunner;
@@ -62,11 +72,16 @@ export async function chooseSteering(
 ): Promise<SteeringChoice> {
   const { signal, os = Deno.build.os, runner = systemRunner } = options;
   const none = new NoSteering({ os, interfaceAddresses });
+  const ports = options.proxyPorts ?? DEFAULT_PROXY_PORTS;
+  const redirect = new RedirectSteering({ runner, os, ports });
   const route = new RouteSteering({ ...options, os, runner });
   switch (request) {
     case "none":
       await none.start();
       return { steering: none, why: "it was asked for", rejected: [] };
+    case "redirect":
+      await redirect.start(signal);
+      return { steering: redirect, why: redirect.description, rejected: [] };
     case "route":
       await route.start(signal);
       return { steering: route, why: "it was asked for", rejected: [] };
@@ -126,6 +141,8 @@ export async function cleanupSteering(
     os: Deno.build.os,
   });
   await route.cleanup(options.signal);
+  const redirect = new RedirectSteering({ runner, os: Deno.build.os });
+  await redirect.cleanup(options.signal);
 }
 
 const NO_CLUSTER_FACTS: ClusterFacts = {

@@ -35,10 +35,12 @@ import {
 import {
   type Item,
   type Machine,
+  NO_MACHINE,
   readMachine,
   writeItems,
   writeRefusal,
 } from "./ip_route.ts";
+import { isRedirectTarget, withoutTargets } from "./redirect_target.ts";
 import { type ClusterFacts, routeRefusal } from "./route_refusal.ts";
 import { WantedAddresses } from "./wanted_addresses.ts";
 
@@ -158,7 +160,7 @@ export class RouteSteering implements Steering {
   }
 
   isOurs(ip: string): boolean {
-    return this.#own.has(`address ${ip}`);
+    return this.#own.has(`address ${ip}`) || isRedirectTarget(ip);
   }
 
   async repair(signal: AbortSignal): Promise<SteeringResult> {
@@ -198,7 +200,8 @@ export class RouteSteering implements Steering {
 
   async #observe(signal: AbortSignal): Promise<void> {
     this.#machine = await readMachine(this.#options.runner, signal);
-    this.#own = new Set(this.#machine.own);
+    // What belongs to `redirect` bears the same mark.
+    this.#own = withoutTargets(this.#machine.own);
   }
 
   /** Later than at start, not seeing is no reason to stop. */
@@ -374,14 +377,6 @@ export class RouteSteering implements Steering {
     return cidr === undefined ? undefined : this.#failures.get(`route ${cidr}`);
   }
 }
-
-const NO_MACHINE: Machine = {
-  own: new Set(),
-  localCidrs: [],
-  localIps: new Set(),
-  nodeAddresses: new Set(),
-  gateways: new Set(),
-};
 
 function cannotSteer(why: string): SteeringError {
   return new SteeringError(`Cannot steer by route: ${why}`);

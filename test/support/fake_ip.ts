@@ -67,6 +67,8 @@ export class FakeIp implements CommandRunner {
     try {
       options.signal.throwIfAborted();
       if (this.broken !== undefined) throw this.broken;
+      // A machine with nothing else.
+      if (command[0] !== "ip") throw programMissing(command[0]);
       this.commands.push(command.join(" "));
       return Promise.resolve(this.#run(command, options.stdin));
     } catch (error) {

@@ -1,0 +1,126 @@
+/**
+ * The live map of what `redirect` wants: every Service address, its proxy port,
+ * and which of them changed since the rules were written. Pure; the rules
+ * themselves are kept in `redirect_side.ts`.
+ *
+ * @module
+ */
+import { type IpFamily, ipFamily } from "../ip.ts";
+import { addressKey } from "../listen_addresses.ts";
+import type { ServiceAddress } from "../steering.ts";
+import { type PortRange, ProxyPorts } from "./proxy_ports.ts";
+import type { Redirection } from "./redirection.ts";
+
+export interface WantedRedirectionsOptions {
+  readonly ports: PortRange;
+  /** The one proxy port of all TCP addresses; missing: each has its own. */
+  readonly sharedTcpPort?: number;
+}
+
+export class WantedRedirections {
+  readonly #ports: Readonly<Record<"TCP" | "UDP", ProxyPorts>>;
+  readonly #sharedTcpPort: number | undefined;
+  readonly #addresses = new Map<string, ServiceAddress>();
+  readonly #listening = new Set<string>();
+  readonly #changed = new Set<string>();
+
+  constructor({ ports, sharedTcpPort }: WantedRedirectionsOptions) {
+    this.#ports = { TCP: new ProxyPorts(ports), UDP: new ProxyPorts(ports) };
+    this.#sharedTcpPort = sharedTcpPort;
+  }
+
+  /** Every address that is wanted. */
+  get addresses(): Iterable<ServiceAddress> {
+    return this.#addresses.values();
+  }
+
+  get(key: string): ServiceAddress | undefined {
+    return this.#addresses.get(key);
+  }
+
+  has(family: IpFamily): boolean {
+    for (const { ip } of this.#addresses.values()) {
+      if (ipFamily(ip) === family) return true;
+    }
+    return false;
+  }
+
+  /** The ports that rules of an earlier run lead to, before any is taken. */
+  adoptPorts(ports: ReadonlyMap<string, number>): void {
+    for (const [key, port] of ports) {
+      this.#ports[key.endsWith("/UDP") ? "UDP" : "TCP"].adopt(key, port);
+    }
+  }
+
+  add(address: ServiceAddress): void {
+    const key = addressKey(address);
+    this.#addresses.set(key, address);
+    this.#changed.add(key);
+    this.portOf(address);
+  }
+
+  release(address: ServiceAddress): void {
+    const key = addressKey(address);
+    this.#addresses.delete(key);
+    this.#listening.delete(key);
+    this.#changed.add(key);
+    this.#ports[address.protocol].release(key);
+  }
+
+  setListening(address: ServiceAddress, isListening: boolean): void {
+    const key = addressKey(address);
+    if (isListening) this.#listening.add(key);
+    else this.#listening.delete(key);
+    this.#changed.add(key);
+  }
+
+  isShared({ protocol }: ServiceAddress): boolean {
+    return protocol === "TCP" && this.#sharedTcpPort !== undefined;
+  }
+
+  /** The proxy port of an address; `undefined` if all are taken. */
+  portOf(address: ServiceAddress): number | undefined {
+    return this.isShared(address)
+      ? this.#sharedTcpPort
+      : this.#ports[address.protocol].take(addressKey(address));
+  }
+
+  /** Another one, since somebody else holds the one it had. */
+  movePort(address: ServiceAddress): number | undefined {
+    if (this.isShared(address)) return undefined;
+    const key = addressKey(address);
+    this.#changed.add(key);
+    return this.#ports[address.protocol].move(key);
+  }
+
+  /**
+   * What the kernel should have for an address. Without a listener too: nobody
+   * listens on its port then, so its clients are refused, and nothing has to be
+   * written when its endpoints come and go.
+   */
+  redirection(key: string): Redirection | undefined {
+    const address = this.#addresses.get(key);
+    if (address === undefined) return undefined;
+    const { ip, port, protocol, name, kind } = address;
+    const { closed } = this.#ports[protocol];
+    const mustRefuse = this.isShared(address) && !this.#listening.has(key);
+    const proxyPort = mustRefuse ? closed : this.portOf(address) ?? closed;
+    const isNodePort = kind === "NodePort";
+    return { ip, port, protocol, isNodePort, name, proxyPort };
+  }
+
+  /** Everything is to be compared again, this here and what is installed. */
+  markChanged(installed: Iterable<string>): void {
+    for (const key of this.#addresses.keys()) this.#changed.add(key);
+    for (const key of installed) this.#changed.add(key);
+  }
+
+  /** Which addresses came, went or changed since they were `done`. */
+  get changed(): string[] {
+    return [...this.#changed];
+  }
+
+  done(keys: Iterable<string>): void {
+    for (const key of keys) this.#changed.delete(key);
+  }
+}
