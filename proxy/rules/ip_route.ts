@@ -208,8 +208,10 @@ function batchLine(verb: "add" | "del", item: Item): string {
   }
   // preferred_lft 0: the node must not pick a Service address as the source
   // of its own connections. Such an address can be bound like any other.
-  const lifetime = verb === "add" ? " preferred_lft 0" : "";
-  return `addr ${verb} ${target}/128 dev lo metric ${ADDRESS_METRIC}${lifetime}\n`;
+  // nodad: on `lo` too, the kernel first calls an address tentative, and ends
+  // that from a work queue; until then, milliseconds, it cannot be bound.
+  const how = verb === "add" ? " nodad preferred_lft 0" : "";
+  return `addr ${verb} ${target}/128 dev lo metric ${ADDRESS_METRIC}${how}\n`;
 }
 
 /** With `-force`, `ip` names each failed line after the kernel's reason. */

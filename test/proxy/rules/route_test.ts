@@ -79,8 +79,8 @@ Deno.test("route gives each IPv6 Service address to lo, and takes it back", asyn
     signal,
   );
   assert.deepEqual(ip.written, [
-    "addr add fd00:96::a/128 dev lo metric 10701 preferred_lft 0",
-    "addr add fd00:96::b/128 dev lo metric 10701 preferred_lft 0",
+    "addr add fd00:96::a/128 dev lo metric 10701 nodad preferred_lft 0",
+    "addr add fd00:96::b/128 dev lo metric 10701 nodad preferred_lft 0",
   ]);
   assert.ok(steering.isOurs("fd00:96::a"));
   ip.commands.length = 0;
@@ -126,7 +126,7 @@ Deno.test("route adds one route for each address where the CIDR is unknown", asy
   assert.deepEqual(ip.written, [
     "route add local 10.96.0.10/32 dev lo proto 107",
     "route add local 10.96.0.11/32 dev lo proto 107",
-    "addr add fd00:96::a/128 dev lo metric 10701 preferred_lft 0",
+    "addr add fd00:96::a/128 dev lo metric 10701 nodad preferred_lft 0",
   ]);
 });
 
