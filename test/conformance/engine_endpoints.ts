@@ -5,6 +5,7 @@
  * @module
  */
 import assert from "node:assert/strict";
+import type { Forwarder, ListenOptions } from "../../proxy/engine/engine.ts";
 import { endpointKey } from "../../proxy/load_balancer.ts";
 import {
   askName as ask,
@@ -283,6 +284,37 @@ export const endpointTests: readonly EngineTest[] = [
       await until("accepted", () => forwarder.stats().connectionsOpen === 1);
       forwarder.update(policy([server.address]));
       assert.equal(await answer, "good");
+    },
+  },
+  {
+    name:
+      "[2.32] an endpoint that is a Service's address is passed over, and never loops",
+    async run(engine) {
+      await using server = namedServer("good");
+      const [first, second] = engine.forwarders([policy([]), policy([])]);
+      const open = async (
+        forwarder?: Forwarder,
+        how: ListenOptions = INTERNAL,
+      ) => (await forwarder!.listen({ ip: "127.0.0.1", port: 0 }, how)).address;
+      const a = await open(first);
+      // As clients know it where rules of the kernel lead to our port.
+      const serviceAddress = { ip: "192.0.2.1", port: 80 };
+      const b = await open(second, { ...INTERNAL, serviceAddress });
+      first!.update(policy([a, b, serviceAddress, server.address]));
+      second!.update(policy([a]));
+      for (let i = 0; i < 4; i++) assert.equal(await ask(a), "good");
+      assert.equal(first!.stats().connectionsTotal, 4);
+      using connection = await dialServer(b);
+      await ending(connection);
+      await until("ended", () => second!.stats().connectionsFailed === 1);
+      assert.equal(first!.stats().connectionsTotal, 4);
+      // Whoever has the address when it is no longer ours may be an endpoint.
+      await first!.close(AbortSignal.abort());
+      using next = Deno.listen({ hostname: a.ip, port: a.port });
+      const [name, endpoint] = [ask(b), await next.accept()];
+      await writeAll(endpoint, text("next"));
+      endpoint.close();
+      assert.equal(await name, "next");
     },
   },
   {

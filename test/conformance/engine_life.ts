@@ -7,6 +7,7 @@
 import assert from "node:assert/strict";
 import type { EndpointAddress } from "../../proxy/engine/engine.ts";
 import {
+  askName,
   closeQuietly,
   descriptors,
   dialServer,
@@ -167,6 +168,29 @@ export const lifeTests: readonly EngineTest[] = [
       await forwarder.listen(listener.address, INTERNAL);
       using second = await dialServer(listener.address);
       await roundTrip(second);
+    },
+  },
+  {
+    name:
+      "[3.45] clients that come while a listener closes are served or turned away, and none is left waiting",
+    async run(engine) {
+      await using server = namedServer("a");
+      const forwarder = engine.forwarder([server.address]);
+      for (let round = 0; round < 10; round++) {
+        const listener = await forwarder.listen(
+          { ip: "127.0.0.1", port: 0 },
+          INTERNAL,
+        );
+        const clients = Array.from(
+          { length: 20 },
+          () => askName(listener.address).catch(() => "refused or reset"),
+        );
+        if (round % 2 === 1) await clients[0];
+        listener.close();
+        for (const answer of await Promise.all(clients)) {
+          assert.ok(["a", "", "refused or reset"].includes(answer), answer);
+        }
+      }
     },
   },
   {

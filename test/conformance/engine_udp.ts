@@ -261,6 +261,22 @@ export const udpTests: readonly EngineTest[] = [
     },
   },
   {
+    name:
+      "[2.32] a UDP endpoint that is a Service's address is passed over, and never loops",
+    async run(engine) {
+      await using good = namedPeer("good");
+      const { forwarder, address } = await openUdp(engine, udpPolicy([]));
+      forwarder.update(udpPolicy([address, good.address]));
+      await using client = new UdpPeer();
+      assert.equal(await client.askName(address), "good");
+      assert.equal(forwarder.stats().connectionsTotal, 1);
+      forwarder.update(udpPolicy([address]));
+      await client.send("lost", address);
+      await until("failed", () => forwarder.stats().connectionsFailed === 1);
+      assert.equal(forwarder.stats().connectionsTotal, 2);
+    },
+  },
+  {
     name: "when no UDP endpoint can be sent to, it is counted and goes on",
     async run(engine) {
       await using good = namedPeer("good");

@@ -12,6 +12,7 @@ import {
   type LoadBalancer,
 } from "../../load_balancer.ts";
 import type { EndpointAddress } from "../engine.ts";
+import { OWN_ADDRESS, type OwnAddresses } from "../own_addresses.ts";
 import { isExhausted } from "./errors.ts";
 
 /**
@@ -110,6 +111,8 @@ export interface ConnectOptions {
   /** The endpoints that this client may reach. */
   readonly list: EndpointListName;
   readonly timeoutsMs: readonly number[];
+  /** What would lead back here counts as an endpoint that refuses. */
+  readonly ownAddresses: OwnAddresses;
   readonly signal: AbortSignal;
   /** Told of every dial that the endpoint is to blame for. */
   readonly dialFailed: (
@@ -146,10 +149,12 @@ export async function connectToAny(
     if (endpoint === undefined) break;
     const key = endpointKey(endpoint);
     balancer.opened(key);
-    last = await dial(endpoint, {
-      timeoutMs: options.timeoutsMs[timeouts]!,
-      signal,
-    });
+    last = options.ownAddresses.has(key)
+      ? { type: "refused", cause: new Error(OWN_ADDRESS) }
+      : await dial(endpoint, {
+        timeoutMs: options.timeoutsMs[timeouts]!,
+        signal,
+      });
     if (last.type === "connected") {
       return { type: "connected", connection: last.connection, endpoint };
     }

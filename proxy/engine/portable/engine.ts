@@ -8,6 +8,7 @@
 import type { Clock } from "../../../watch/clock.ts";
 import { CidrSet } from "../admission.ts";
 import type { Engine } from "../engine.ts";
+import { OwnAddresses } from "../own_addresses.ts";
 import { BufferPool } from "./buffers.ts";
 import { ClosingSockets } from "./closing_sockets.ts";
 import { DIAL_TIMEOUTS_MS } from "./dial.ts";
@@ -52,6 +53,7 @@ export function createPortableEngine(options: PortableEngineOptions): Engine {
     perPort: options.udpFlowsPerPortMax ?? UDP_FLOWS_PER_PORT_MAX,
     total: options.udpFlowsMax ?? UDP_FLOWS_MAX,
   });
+  const own = { TCP: new OwnAddresses(), UDP: new OwnAddresses() };
   let clusterSources = new CidrSet([]);
   return {
     name: "portable",
@@ -66,6 +68,7 @@ export function createPortableEngine(options: PortableEngineOptions): Engine {
           timeoutMs: options.udpTimeoutMs ?? UDP_TIMEOUT_MS,
           limits,
           closing,
+          ownAddresses: own.UDP,
           clusterSources: () => clusterSources,
         });
       }
@@ -73,6 +76,7 @@ export function createPortableEngine(options: PortableEngineOptions): Engine {
         clock: options.clock,
         buffers,
         closing,
+        ownAddresses: own.TCP,
         dialTimeoutsMs: options.dialTimeoutsMs ?? DIAL_TIMEOUTS_MS,
         lingerMs: options.lingerMs ?? LINGER_MS,
         clusterSources: () => clusterSources,

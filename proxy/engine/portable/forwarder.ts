@@ -17,6 +17,7 @@ import {
 import { RepeatedLog } from "../../repeated_log.ts";
 import { Admission, type CidrSet, peerIp } from "../admission.ts";
 import { ForwarderCounters } from "../counters.ts";
+import type { OwnAddresses } from "../own_addresses.ts";
 import { proxyHeader } from "../proxy_protocol.ts";
 import type {
   Forwarder,
@@ -41,6 +42,7 @@ export interface PortableForwarderOptions {
   readonly dialTimeoutsMs: readonly number[];
   readonly lingerMs: number;
   readonly closing: ClosingSockets;
+  readonly ownAddresses: OwnAddresses;
   /** Asked for every connection, since it may change. */
   readonly clusterSources: () => CidrSet;
 }
@@ -107,7 +109,11 @@ export class PortableForwarder implements Forwarder {
     );
     this.#listeners.add(listener);
     this.#acceptLoops.add(listener.ended);
+    const { serviceAddress } = options;
+    const disown = this.#options.ownAddresses
+      .add(listener.address, serviceAddress);
     listener.ended.then(() => {
+      disown();
       this.#listeners.delete(listener);
       this.#acceptLoops.delete(listener.ended);
     });
@@ -199,6 +205,7 @@ export class PortableForwarder implements Forwarder {
     const found = await connectToAny(this.#balancer, {
       ...arrival,
       timeoutsMs: this.#options.dialTimeoutsMs,
+      ownAddresses: this.#options.ownAddresses,
       signal,
       dialFailed: (endpoint, failure) => {
         const key = endpointKey(endpoint);

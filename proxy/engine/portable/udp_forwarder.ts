@@ -21,6 +21,7 @@ import type {
   Listener,
   ListenOptions,
 } from "../engine.ts";
+import { OWN_ADDRESS, type OwnAddresses } from "../own_addresses.ts";
 import type { ClosingSockets } from "./closing_sockets.ts";
 import { isExhausted } from "./errors.ts";
 import type { ReceiveBuffers } from "./udp_buffers.ts";
@@ -42,6 +43,7 @@ export interface UdpForwarderOptions {
   readonly timeoutMs: number;
   readonly limits: FlowLimits;
   readonly closing: ClosingSockets;
+  readonly ownAddresses: OwnAddresses;
   /** Asked for every flow, since it may change. */
   readonly clusterSources: () => CidrSet;
 }
@@ -112,6 +114,9 @@ export class UdpForwarder implements Forwarder {
     const door: Door = { id: this.#doorsOpened++, admission, socket };
     this.#doors.add(door);
     this.#awaitEnd(socket);
+    socket.ended.then(
+      this.#options.ownAddresses.add(socket.address, options.serviceAddress),
+    );
     // It was closed while this waited for the address.
     if (this.#closed) this.#closeDoor(door);
     return { address: socket.address, close: () => this.#closeDoor(door) };
@@ -193,12 +198,35 @@ export class UdpForwarder implements Forwarder {
       this.#turnAway(address, `no endpoint for ${list} clients`);
       return undefined;
     }
-    const endpoint = this.#balancer.pick(address, list, tried ?? NONE);
+    const pick = () =>
+      this.#balancer.pick(address, list, datagram.tried ?? NONE);
+    let endpoint = pick();
+    while (endpoint !== undefined && this.#isOwn(endpoint)) {
+      (datagram.tried ??= new Set()).add(endpointKey(endpoint));
+      endpoint = pick();
+    }
     if (endpoint === undefined) {
       this.#failed("refused");
       return undefined;
     }
     return this.#openTo(endpoint, datagram);
+  }
+
+  /** It would lead back here; then it counts as one that cannot be sent to. */
+  #isOwn(endpoint: EndpointAddress): boolean {
+    const key = endpointKey(endpoint);
+    if (!this.#options.ownAddresses.has(key)) return false;
+    this.#notSent(key, OWN_ADDRESS);
+    return true;
+  }
+
+  #notSent(endpoint: string, cause: unknown): void {
+    this.#counters.dialFailed(endpoint);
+    this.#log.report(
+      `send ${endpoint}`,
+      "Cannot send to endpoint; trying the next",
+      { endpoint, cause },
+    );
   }
 
   #openTo(endpoint: EndpointAddress, datagram: Datagram): Flow | undefined {
@@ -256,12 +284,7 @@ export class UdpForwarder implements Forwarder {
         });
         return;
       case "failed":
-        this.#counters.dialFailed(flow.endpointKey);
-        this.#log.report(
-          `send ${flow.endpointKey}`,
-          "Cannot send to endpoint; trying the next",
-          { endpoint: flow.endpointKey, cause: result.cause },
-        );
+        this.#notSent(flow.endpointKey, result.cause);
         this.#end(flow, "failed");
         (datagram.tried ??= new Set()).add(flow.endpointKey);
         this.#deliver(datagram);

@@ -1,5 +1,6 @@
 import assert from "node:assert/strict";
 import type { EndpointAddress } from "../../../../proxy/engine/engine.ts";
+import { OwnAddresses } from "../../../../proxy/engine/own_addresses.ts";
 import { connectToAny, dial } from "../../../../proxy/engine/portable/dial.ts";
 import { LoadBalancer } from "../../../../proxy/load_balancer.ts";
 import { systemClock } from "../../../../watch/mod.ts";
@@ -76,6 +77,7 @@ Deno.test("connectToAny() without endpoints has asked nobody", async () => {
   const result = await connectToAny(balancerOf([]), {
     client: { ip: "10.0.0.1", port: 1 },
     list: "internal",
+    ownAddresses: new OwnAddresses(),
     timeoutsMs: [10],
     signal: FOREVER,
     dialFailed: () => assert.fail(),
@@ -90,6 +92,7 @@ Deno.test("connectToAny() gives time-outs to those that are silent, in order", a
   const result = await connectToAny(balancerOf(endpoints), {
     client: { ip: "10.0.0.1", port: 1 },
     list: "internal",
+    ownAddresses: new OwnAddresses(),
     timeoutsMs: [10, 20, 30],
     signal: FOREVER,
     dialFailed: (endpoint, failure) =>
