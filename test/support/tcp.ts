@@ -278,6 +278,25 @@ export async function ending(
   }
 }
 
+/**
+ * Connects, sends nothing, and tells how the other side ended it. It may have
+ * been reset before `connect` is back.
+ */
+export async function dialEnding(
+  address: EndpointAddress,
+): Promise<"end" | "reset"> {
+  try {
+    using connection = await dialServer(address);
+    return await ending(connection);
+  } catch (error) {
+    if (
+      error instanceof Deno.errors.ConnectionReset ||
+      error instanceof Deno.errors.NotConnected
+    ) return "reset";
+    throw error;
+  }
+}
+
 export function closeQuietly(connection: { close(): void }): void {
   try {
     connection.close();
