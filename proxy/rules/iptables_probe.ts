@@ -119,7 +119,26 @@ async function refusalOf(
     if (!(error instanceof CommandError)) throw error;
     // Each table is taken by itself: one may have been before another was not.
     if (isRefusal(error)) await removeProbes(options);
-    return iptablesReason(error);
+    return iptablesReason(await clearerError(error, options));
+  }
+}
+
+/**
+ * The older iptables says in one way that there is no such table, and that we
+ * may not write it. Listing a chain tells the two apart.
+ */
+async function clearerError(
+  error: CommandError,
+  { programs, runner, signal }: ProbeOptions,
+): Promise<CommandError> {
+  if (!error.stderr.includes("unable to initialize table")) return error;
+  try {
+    const list = [programs.name, "-t", "nat", "-S", "PREROUTING"] as const;
+    await runner.run([...list], { signal });
+    return error;
+  } catch (clearer) {
+    if (!(clearer instanceof CommandError)) throw clearer;
+    return clearer;
   }
 }
 

@@ -63,7 +63,7 @@ export async function chooseIptables(
   ];
   const found: { programs: IptablesPrograms; rules: Ruleset }[] = [];
   for (const programs of [nft, legacy]) {
-    const rules = await tryRead(programs, { runner, signal });
+    const rules = await readIfThere(programs, { runner, signal });
     if (rules !== undefined) found.push({ programs, rules });
   }
   const [first, second] = found;
@@ -110,8 +110,12 @@ async function plainChoice(
   };
 }
 
-/** `undefined`: there is no such program, or nothing that it could talk to. */
-async function tryRead(
+/**
+ * Everything that is loaded; nothing where that cannot be known.
+ *
+ * @returns `undefined` if there is no such program, or it cannot be started
+ */
+export async function readIfThere(
   programs: IptablesPrograms,
   options: { runner: CommandRunner; signal: AbortSignal },
 ): Promise<Ruleset | undefined> {

@@ -21,6 +21,7 @@ import {
   iptablesError,
   type IptablesPrograms,
   isRefusal,
+  readIfThere,
   readRules,
   restoreRules,
 } from "./iptables_programs.ts";
@@ -69,8 +70,9 @@ export class IptablesWriter implements RulesWriter {
   #chains: ReadonlySet<ChainName> = new Set();
   /** Rules as we would write them. */
   readonly #rules = new Set<RuleLine>();
-  /** Keys of the redirections among them. */
-  readonly #installed = new Set<string>();
+  readonly #installed = new Map<string, Redirection>();
+  /** How many redirections need a rule: those to one port share its guard. */
+  readonly #uses = new Map<RuleLine, number>();
   /** What is in our chains, or leads to them, and should not. */
   #stale: readonly RuleLine[] = [];
 
@@ -91,6 +93,15 @@ export class IptablesWriter implements RulesWriter {
         : "",
     ].filter((text) => text !== "");
     return [`${programs.name} (${why})`, ...lacks].join(", ");
+  }
+
+  async isInstalled(signal: AbortSignal): Promise<boolean> {
+    const runner = this.#runner;
+    for (const programs of iptablesCandidates(this.family)) {
+      const rules = await readIfThere(programs, { runner, signal });
+      if (rules !== undefined && ownPart(rules).chains.size > 0) return true;
+    }
+    return false;
   }
 
   async probe(signal: AbortSignal): Promise<RulesAbilities> {
@@ -130,9 +141,9 @@ export class IptablesWriter implements RulesWriter {
     this.#chains = chains;
     this.#rules.clear();
     this.#installed.clear();
+    this.#uses.clear();
     const present = new Set(rules);
     const expected = new Set(frameRules(this.#form));
-    const redirections = new Map<string, Redirection>();
     const ports = new Map<string, number>();
     for (const rule of present) {
       const redirection = parseRedirection(rule);
@@ -140,18 +151,28 @@ export class IptablesWriter implements RulesWriter {
       const key = redirectionKey(redirection);
       if (!ports.has(key)) ports.set(key, redirection.proxyPort);
       const wanted = redirectionRules(redirection, this.#form);
-      if (redirections.has(key) || !wanted.includes(rule)) continue;
+      if (this.#installed.has(key) || !wanted.includes(rule)) continue;
       for (const each of wanted) expected.add(each);
-      if (!wanted.every((each) => present.has(each))) continue;
-      redirections.set(key, redirection);
-      this.#installed.add(key);
+      if (wanted.every((each) => present.has(each))) {
+        this.#count(redirection, 1);
+      }
     }
     this.#stale = rules.filter((rule) => {
       if (!expected.has(rule) || this.#rules.has(rule)) return true;
       this.#rules.add(rule);
       return false;
     });
-    return { redirections, ports };
+    return { redirections: new Map(this.#installed), ports };
+  }
+
+  /** Adds a redirection to what is installed (1), or takes it out (-1). */
+  #count(redirection: Redirection, by: 1 | -1): void {
+    const key = redirectionKey(redirection);
+    if (by === 1) this.#installed.set(key, redirection);
+    else this.#installed.delete(key);
+    for (const rule of redirectionRules(redirection, this.#form)) {
+      this.#uses.set(rule, (this.#uses.get(rule) ?? 0) + by);
+    }
   }
 
   async apply(change: RulesChange, signal: AbortSignal): Promise<RulesResult> {
@@ -227,7 +248,7 @@ export class IptablesWriter implements RulesWriter {
   #plan({ add, remove }: RulesChange): Required<Transaction> {
     const form = this.#form;
     const added = new Set(add.flatMap((each) => redirectionRules(each, form)));
-    const removed = remove.flatMap((each) => redirectionRules(each, form))
+    const removed = this.#unused(remove)
       .filter((rule) => this.#rules.has(rule) && !added.has(rule));
     const chains = ownChains(form);
     const isNeeded = this.#installed.size + add.length > 0;
@@ -238,7 +259,7 @@ export class IptablesWriter implements RulesWriter {
       newChains: isNeeded
         ? chains.filter((chain) => !this.#chains.has(chain))
         : [],
-      remove: [...this.#stale, ...new Set(removed)],
+      remove: [...this.#stale, ...removed],
       insert: missing.filter(isInsertedFirst),
       append: [
         ...missing.filter((rule) => !isInsertedFirst(rule)),
@@ -246,6 +267,20 @@ export class IptablesWriter implements RulesWriter {
       ],
       oldChains: [...this.#chains].filter((chain) => !chains.includes(chain)),
     };
+  }
+
+  /** The rules that nothing needs without these redirections. */
+  #unused(remove: readonly Redirection[]): RuleLine[] {
+    const fewer = new Map<RuleLine, number>();
+    for (const each of remove) {
+      if (!this.#installed.has(redirectionKey(each))) continue;
+      for (const rule of redirectionRules(each, this.#form)) {
+        fewer.set(rule, (fewer.get(rule) ?? 0) + 1);
+      }
+    }
+    return [...fewer].filter(([rule, count]) =>
+      count >= (this.#uses.get(rule) ?? 0)
+    ).map(([rule]) => rule);
   }
 
   /** The kernel has taken a plan. */
@@ -257,8 +292,11 @@ export class IptablesWriter implements RulesWriter {
     for (const rule of plan.remove) this.#rules.delete(rule);
     for (const rule of [...plan.insert, ...plan.append]) this.#rules.add(rule);
     this.#stale = [];
-    for (const each of remove) this.#installed.delete(redirectionKey(each));
-    for (const each of add) this.#installed.add(redirectionKey(each));
+    for (const each of [...remove, ...add]) {
+      const before = this.#installed.get(redirectionKey(each));
+      if (before !== undefined) this.#count(before, -1);
+    }
+    for (const each of add) this.#count(each, 1);
   }
 
   get #programs(): IptablesPrograms {

@@ -16,6 +16,7 @@ import { interfaceAddresses, isLocalByItself, NoSteering } from "./none.ts";
 import { DEFAULT_PROXY_PORTS, type PortRange } from "./proxy_ports.ts";
 import { RedirectSteering } from "./redirect.ts";
 import { RouteSteering } from "./route.ts";
+import { RouteWithRedirect } from "./route_with_redirect.ts";
 import type { ClusterFacts } from "./route_refusal.ts";
 
 export { interfaceAddresses } from "./none.ts";
@@ -60,8 +61,9 @@ export interface SteeringChoice {
 }
 
 /**
- * Chooses and starts: `route` if its route can be added, else `none`; and
- * `none` at once where every Service address is local without help.
+ * Chooses and starts. `auto` takes `none` at once where every Service address
+ * is local without help; else `redirect` if a rule of ours can be loaded, else
+ * `route` if its route can be added, else `none`.
  *
  * @throws {SteeringError} if the strategy asked for cannot work; never for
  *   `auto` and `none`
@@ -70,40 +72,59 @@ export async function chooseSteering(
   request: SteeringRequest,
   options: SteeringOptions,
 ): Promise<SteeringChoice> {
-  const { signal, os = Deno.build.os, runner = systemRunner } = options;
-  const none = new NoSteering({ os, interfaceAddresses });
-  const ports = options.proxyPorts ?? DEFAULT_PROXY_PORTS;
-  const redirect = new RedirectSteering({ runner, os, ports });
-  const route = new RouteSteering({ ...options, os, runner });
-  switch (request) {
-    case "none":
-      await none.start();
-      return { steering: none, why: "it was asked for", rejected: [] };
-    case "redirect":
-      await redirect.start(signal);
-      return { steering: redirect, why: redirect.description, rejected: [] };
-    case "route":
-      await route.start(signal);
-      return { steering: route, why: "it was asked for", rejected: [] };
-    case "auto": {
-      if (areLocalByThemselves(options, os)) {
-        await none.start();
-        const why = "every Service address is local without steering";
-        return { steering: none, why, rejected: [] };
-      }
-      try {
-        await route.start(signal);
-        return { steering: route, why: route.description, rejected: [] };
-      } catch (error) {
-        if (!(error instanceof SteeringError)) throw error;
-        await none.start();
-        return {
-          steering: none,
-          why: "it needs nothing",
-          rejected: [{ name: "route", why: error.message }],
-        };
-      }
+  const { os = Deno.build.os } = options;
+  if (request !== "auto") {
+    const steering = strategy(request, options);
+    await steering.start(options.signal);
+    const why = request === "none" ? "it was asked for" : steering.description;
+    return { steering, why, rejected: [] };
+  }
+  if (areLocalByThemselves(options, os)) {
+    const steering = strategy("none", options);
+    await steering.start(options.signal);
+    const why = "every Service address is local without steering";
+    return { steering, why, rejected: [] };
+  }
+  return await firstThatStarts(options);
+}
+
+/** In the order in which `auto` prefers them; the last one always starts. */
+const AUTO_ORDER = ["redirect", "route", "none"] as const;
+
+async function firstThatStarts(
+  options: SteeringOptions,
+): Promise<SteeringChoice> {
+  const rejected: { name: SteeringName; why: string }[] = [];
+  for (const name of AUTO_ORDER) {
+    const steering = strategy(name, options);
+    try {
+      await steering.start(options.signal);
+      const why = name === "none" ? "it needs nothing" : steering.description;
+      return { steering, why, rejected };
+    } catch (error) {
+      if (!(error instanceof SteeringError)) throw error;
+      rejected.push({ name, why: error.message });
     }
+  }
+  throw new TypeError("No steering needs nothing");
+}
+
+function strategy(
+  name: Exclude<SteeringRequest, "auto">,
+  options: SteeringOptions,
+): Steering {
+  const { os = Deno.build.os, runner = systemRunner } = options;
+  const ports = options.proxyPorts ?? DEFAULT_PROXY_PORTS;
+  switch (name) {
+    case "none":
+      return new NoSteering({ os, interfaceAddresses });
+    case "redirect":
+      return new RedirectSteering({ runner, os, ports });
+    case "route":
+      return new RouteWithRedirect(
+        new RouteSteering({ ...options, os, runner }),
+        new RedirectSteering({ runner, os, ports }),
+      );
   }
 }
 

@@ -77,6 +77,16 @@ export class NftWriter implements RulesWriter {
     return `${`nft ${this.#version}`.trim()}${open}`;
   }
 
+  async isInstalled(signal: AbortSignal): Promise<boolean> {
+    try {
+      const specs = await listTables(this.#options(signal));
+      return specs.has(tableSpec(this.family));
+    } catch (error) {
+      if (nftError("", error) instanceof SteeringError) return false;
+      throw error;
+    }
+  }
+
   async probe(signal: AbortSignal): Promise<RulesAbilities> {
     try {
       this.#version = await nftVersion(this.#options(signal));

@@ -20,8 +20,9 @@ import {
   type SteeringFailure,
   type SteeringResult,
 } from "../steering.ts";
-import type { CommandRunner } from "./command.ts";
+import { type CommandRunner, isProgramMissing } from "./command.ts";
 import { IptablesWriter } from "./iptables_writer.ts";
+import { NftWriter } from "./nft_writer.ts";
 import { DEFAULT_PROXY_PORTS, type PortRange } from "./proxy_ports.ts";
 import { RedirectSide } from "./redirect_side.ts";
 import { isRedirectTarget, removeTargets } from "./redirect_target.ts";
@@ -41,8 +42,8 @@ export interface RedirectOptions {
    * kernel where a connection was meant to go.
    */
   readonly sharedTcpPort?: number;
-  /** Default: iptables. */
-  readonly writer?: (family: IpFamily) => RulesWriter;
+  /** In the order in which they are tried. Default: iptables, nft. */
+  readonly writers?: (family: IpFamily) => readonly RulesWriter[];
 }
 
 const FAMILIES: readonly IpFamily[] = ["IPv4", "IPv6"];
@@ -54,6 +55,8 @@ export class RedirectSteering implements Steering {
   readonly #sides = new Map<IpFamily, RedirectSide>();
   /** Why a family does not work. */
   readonly #broken = new Map<IpFamily, SteeringError>();
+  /** Of those that are not used: they may have rules of an earlier run. */
+  #unused: RulesWriter[] = [];
   #isFirstPass = true;
   #isTargetLost = false;
 
@@ -86,28 +89,61 @@ export class RedirectSteering implements Steering {
     });
   }
 
-  async #startSide(family: IpFamily, signal: AbortSignal): Promise<void> {
-    const side = new RedirectSide(this.#writer(family), this.#options.runner);
-    try {
-      this.#wanted.adoptPorts(await side.start(signal));
-      this.#sides.set(family, side);
-      this.#broken.delete(family);
-    } catch (error) {
-      if (!(error instanceof SteeringError)) throw error;
-      this.#broken.set(family, cannotSteer(error.message, error));
+  /**
+   * Whether rules of an earlier run are there: then packets are redirected,
+   * whatever strategy is used now. Needs no `start`.
+   */
+  async isInstalled(signal: AbortSignal): Promise<boolean> {
+    for (const writer of FAMILIES.flatMap((family) => this.#writers(family))) {
+      if (await writer.isInstalled(signal)) return true;
     }
+    return false;
   }
 
-  #writer(family: IpFamily): RulesWriter {
-    const { writer, runner } = this.#options;
-    return writer?.(family) ?? new IptablesWriter({ family, runner });
+  /** Takes the first writer that works; one with rules of ours before others. */
+  async #startSide(family: IpFamily, signal: AbortSignal): Promise<void> {
+    const used: RulesWriter[] = [];
+    const unused: RulesWriter[] = [];
+    for (const writer of this.#writers(family)) {
+      (await writer.isInstalled(signal) ? used : unused).push(writer);
+    }
+    const writers = [...used, ...unused];
+    const reasons: string[] = [];
+    for (const writer of writers) {
+      const side = new RedirectSide(writer, this.#options.runner);
+      try {
+        this.#wanted.adoptPorts(await side.start(signal));
+        this.#sides.set(family, side);
+        this.#broken.delete(family);
+        this.#unused.push(...used.filter((each) => each !== writer));
+        return;
+      } catch (error) {
+        if (!(error instanceof SteeringError)) throw error;
+        if (!isProgramMissing(error.cause)) reasons.push(error.message);
+      }
+    }
+    const why = reasons.join("; ") || "no iptables and no nft on the PATH";
+    this.#broken.set(family, cannotSteer(why));
+  }
+
+  #writers(family: IpFamily): readonly RulesWriter[] {
+    const { writers, runner } = this.#options;
+    return writers?.(family) ?? [
+      new IptablesWriter({ family, runner }),
+      new NftWriter({ family, runner }),
+    ];
   }
 
   /** Gives each its port. Rules are written once the listeners are open. */
   prepare(added: readonly ServiceAddress[]): Promise<SteeringResult> {
-    for (const address of added) this.#wanted.add(address);
+    for (const address of added) this.want(address);
     const broken = added.filter(({ ip }) => !this.#sides.has(ipFamily(ip)));
     return Promise.resolve({ written: 0, failures: this.#failuresOf(broken) });
+  }
+
+  /** As `prepare`, for one address: there is nothing to wait for. */
+  want(address: ServiceAddress): void {
+    this.#wanted.add(address);
   }
 
   bindAddress(address: ServiceAddress): ListenAddress | undefined {
@@ -149,6 +185,7 @@ export class RedirectSteering implements Steering {
     const keys = this.#wanted.changed;
     const written = await this.#write(keys, signal);
     this.#isFirstPass = false;
+    await this.#cleanUnused(signal);
     const named = keys.map((key) => this.#wanted.get(key))
       .filter((address) => address !== undefined);
     return { written, failures: this.#failuresOf(named) };
@@ -164,6 +201,20 @@ export class RedirectSteering implements Steering {
     // Only now: what a call named that rejects is still to do.
     this.#wanted.done(keys);
     return written;
+  }
+
+  /** Only once our own rules are there, so that there is no gap. */
+  async #cleanUnused(signal: AbortSignal): Promise<void> {
+    for (const writer of this.#unused.splice(0)) {
+      try {
+        await writer.cleanup(signal);
+      } catch (error) {
+        if (!(error instanceof SteeringError)) throw error;
+        logger.warn("Rules of an earlier run stay beside ours", {
+          reason: error.message,
+        });
+      }
+    }
   }
 
   *#installed(): Iterable<string> {
@@ -210,7 +261,9 @@ export class RedirectSteering implements Steering {
   async cleanup(signal: AbortSignal): Promise<void> {
     const { runner, os } = this.#options;
     if (os !== "linux") return;
-    for (const family of FAMILIES) await this.#writer(family).cleanup(signal);
+    for (const writer of FAMILIES.flatMap((family) => this.#writers(family))) {
+      await writer.cleanup(signal);
+    }
     // Last: what is still led there until then is refused, not routed out.
     await removeTargets({ runner, signal });
   }
@@ -221,6 +274,6 @@ function familyOf(key: string): IpFamily {
   return key.startsWith("[") ? "IPv6" : "IPv4";
 }
 
-function cannotSteer(why: string, cause?: unknown): SteeringError {
-  return new SteeringError(`Cannot steer by redirect: ${why}`, { cause });
+function cannotSteer(why: string): SteeringError {
+  return new SteeringError(`Cannot steer by redirect: ${why}`);
 }

@@ -45,7 +45,7 @@ export interface RulesResult {
 
 /**
  * Contract:
- * 1. `probe`, `use` and `read`, once and in this order, before any `apply`.
+ * 1. `probe`, `use` and `read`, in this order, before any `apply`.
  * 2. `apply` is one transaction: all of it, or nothing. Where the kernel takes
  *    only some of the redirections, those it does not take are left out, and
  *    named; the others are installed.
@@ -60,6 +60,13 @@ export interface RulesWriter {
   readonly family: IpFamily;
   /** The program, and what it does without on this machine: `iptables-nft 1.8.9`. */
   readonly description: string;
+
+  /**
+   * Whether something of ours is there, whichever run left it. Needs no other
+   * call before; `false` where nobody can tell, for want of the program or the
+   * privilege.
+   */
+  isInstalled(signal: AbortSignal): Promise<boolean>;
 
   /**
    * Loads rules into a chain that no packet comes through, and removes it.

@@ -10,7 +10,6 @@ import { endpointKey } from "../../proxy/load_balancer.ts";
 import {
   askName as ask,
   blackHole,
-  dialEnding,
   dialServer,
   echoServer,
   ending,
@@ -127,7 +126,8 @@ export const endpointTests: readonly EngineTest[] = [
     async run(engine) {
       const endpoints = [refusing(1), refusing(2), refusing(3)];
       const { forwarder, address } = await engine.listen(endpoints);
-      await dialEnding(address);
+      using connection = await dialServer(address);
+      await ending(connection);
       await until("ended", () => forwarder.stats().connectionsOpen === 0);
       const stats = forwarder.stats();
       assert.equal(stats.connectionsTotal, 1);
@@ -143,14 +143,16 @@ export const endpointTests: readonly EngineTest[] = [
     name: "when all refuse, the client's connection is reset",
     async run(engine) {
       const { address } = await engine.listen([refusing()]);
-      assert.equal(await dialEnding(address), "reset");
+      using connection = await dialServer(address);
+      assert.equal(await ending(connection), "reset");
     },
   },
   {
     name: "without endpoints the client's connection ends and is counted",
     async run(engine) {
       const { forwarder, address } = await engine.listen([]);
-      await dialEnding(address);
+      using connection = await dialServer(address);
+      await ending(connection);
       await until("ended", () => forwarder.stats().connectionsOpen === 0);
       assert.equal(forwarder.stats().connectionsRefused, 1);
       assert.equal(forwarder.stats().connectionsFailed, 0);
@@ -179,7 +181,8 @@ export const endpointTests: readonly EngineTest[] = [
       const { forwarder, address } = await engine.listen([silent.address], {
         dialTimeoutsMs: [20, 40, 80],
       });
-      await dialEnding(address);
+      using connection = await dialServer(address);
+      await ending(connection);
       await until("ended", () => forwarder.stats().connectionsOpen === 0);
       assert.equal(forwarder.stats().dialFailures, 3);
       assert.equal(forwarder.stats().connectionsFailed, 1);

@@ -4,6 +4,7 @@ import {
   cleanupSteering,
   type SteeringOptions,
 } from "../../../proxy/rules/mod.ts";
+import { FakeIptables } from "../../support/fake_iptables.ts";
 import { FakeIp, programMissing } from "../../support/fake_ip.ts";
 
 const { signal } = new AbortController();
@@ -27,16 +28,30 @@ function options(
   };
 }
 
-Deno.test("chooseSteering() takes route where the route can be added", async () => {
+Deno.test("chooseSteering() takes redirect where a rule can be loaded", async () => {
+  const ip = new FakeIp();
+  const choice = await chooseSteering("auto", {
+    ...options(ip),
+    runner: new FakeIptables(ip),
+  });
+  assert.equal(choice.steering.name, "redirect");
+  assert.match(choice.why, /^rules of iptables-nft \(the machine's default\)/);
+  assert.deepEqual(choice.rejected, []);
+});
+
+Deno.test("chooseSteering() takes route where only the route can be added", async () => {
   const ip = new FakeIp();
   const choice = await chooseSteering("auto", options(ip));
   assert.equal(choice.steering.name, "route");
   assert.equal(choice.why, "all of 10.96.0.0/16 is local by AnyIP");
-  assert.deepEqual(choice.rejected, []);
+  assert.deepEqual(choice.rejected, [{
+    name: "redirect",
+    why: "Cannot steer by redirect: no iptables and no nft on the PATH",
+  }]);
   assert.equal(ip.written.length, 1);
 });
 
-Deno.test("chooseSteering() takes none otherwise, and says why not route", async () => {
+Deno.test("chooseSteering() takes none otherwise, and says why not the others", async () => {
   const unprivileged = new FakeIp();
   unprivileged.privileged = false;
   const missing = new FakeIp();
@@ -51,8 +66,11 @@ Deno.test("chooseSteering() takes none otherwise, and says why not route", async
   ) {
     const choice = await chooseSteering("auto", options(ip));
     assert.equal(choice.steering.name, "none");
-    assert.deepEqual(choice.rejected.map((each) => each.name), ["route"]);
-    assert.match(choice.rejected[0]?.why ?? "", why);
+    assert.deepEqual(choice.rejected.map((each) => each.name), [
+      "redirect",
+      "route",
+    ]);
+    assert.match(choice.rejected[1]?.why ?? "", why);
     assert.equal(ip.written.filter((line) => line.includes("del")).length, 0);
   }
 });
@@ -89,9 +107,17 @@ Deno.test("chooseSteering() does what is asked, or rejects", async () => {
   assert.equal(route.steering.name, "route");
   const ip = new FakeIp();
   ip.privileged = false;
-  await assert.rejects(chooseSteering("route", options(ip)), {
-    name: "SteeringError",
+  for (const request of ["route", "redirect"] as const) {
+    await assert.rejects(chooseSteering(request, options(ip)), {
+      name: "SteeringError",
+    });
+  }
+  const redirect = await chooseSteering("redirect", {
+    ...options(ip),
+    runner: new FakeIptables(new FakeIp()),
+    proxyPorts: { first: 100, last: 200 },
   });
+  assert.equal(redirect.steering.name, "redirect");
 });
 
 Deno.test("cleanupSteering() removes what an earlier run installed", async () => {
