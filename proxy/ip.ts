@@ -135,7 +135,8 @@ export function ipBytes(ip: string): readonly number[] {
   });
 }
 
-function bytesToIp(bytes: readonly number[]): string {
+/** The canonical address that these 4 or 16 bytes are. */
+export function bytesToIp(bytes: readonly number[]): string {
   if (bytes.length === 4) return bytes.join(".");
   const groups: string[] = [];
   for (let i = 0; i < 16; i += 2) {

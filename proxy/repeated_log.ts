@@ -30,7 +30,7 @@ interface Kind {
 }
 
 /**
- * 1. The first report of a kind is written at once, with `count: 1`.
+ * 1. The first report of a kind is written at once, with `count: 1` (or its own).
  * 2. At most one line of a kind is written in an interval; it has the number
  *    of reports since the last one as `count`, and the newest properties.
  * 3. Another kind has its own interval, so that a change shows at once.
@@ -55,8 +55,14 @@ export class RepeatedLog implements Disposable {
   /**
    * @param kind what makes two reports the same; from a small set, since each
    *   is remembered for an interval
+   * @param count how often it happened, if somebody else has counted before
    */
-  report(kind: string, message: string, properties: LogProperties = {}): void {
+  report(
+    kind: string,
+    message: string,
+    properties: LogProperties = {},
+    count = 1,
+  ): void {
     const now = this.#clock.now();
     const known = this.#kinds.get(kind);
     if (
@@ -69,12 +75,12 @@ export class RepeatedLog implements Disposable {
         count: 0,
         quietUntil: now + this.#intervalMs,
       });
-      this.#write(message, { ...properties, count: 1 });
+      this.#write(message, { ...properties, count });
       return;
     }
     known.message = message;
     known.properties = properties;
-    known.count++;
+    known.count += count;
     if (this.#disposed) this.#tell(known, now);
     else if (this.#timer === undefined) this.#startTimer(now);
   }

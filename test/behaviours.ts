@@ -18,6 +18,8 @@ export interface Fact {
   readonly text: string;
   /** Why we do otherwise; empty where we do not. */
   readonly differs: string;
+  /** Why no test of ours can show it, whose work it is; empty where one can. */
+  readonly notOurs: string;
 }
 
 const ROOT = new URL("../", import.meta.url);
@@ -44,8 +46,17 @@ export function parseFacts(text: string): Fact[] {
     if (!/^\d+\.\d+$/.test(number) || words === "") {
       throw new SyntaxError(`Cannot read fact "${line}"`);
     }
-    const differs = note.replace(/^differs: /, "");
-    return { number, tag, text: words, differs };
+    const [, kind, reason = ""] = /^(differs|not ours): (.+)$/.exec(note) ?? [];
+    if (note !== "" && kind === undefined) {
+      throw new SyntaxError(`Cannot read the note of fact "${line}"`);
+    }
+    return {
+      number,
+      tag,
+      text: words,
+      differs: kind === "differs" ? reason : "",
+      notOurs: kind === "not ours" ? reason : "",
+    };
   });
 }
 
@@ -107,7 +118,9 @@ export function behaviours(): string {
   }
   const facts = readFacts().sort(compareNumbers);
   const shown = facts.filter(({ number }) => files.has(number));
-  const open = facts.filter(({ number }) => !files.has(number));
+  const untested = facts.filter(({ number }) => !files.has(number));
+  const others = untested.filter(({ notOurs }) => notOurs !== "");
+  const open = untested.filter(({ notOurs }) => notOurs === "");
   const sections = Object.entries(SECTIONS).flatMap(([section, title]) => {
     const own = shown.filter(({ number }) => number.startsWith(`${section}.`));
     return own.length === 0 ? [] : [
@@ -119,11 +132,21 @@ export function behaviours(): string {
   });
   return [
     PREFACE,
-    `\n${shown.length} of ${facts.length} facts have a test.\n`,
+    `\n${shown.length} of ${facts.length} facts have a test; ` +
+    `${others.length} are not ours to show.\n`,
     ...sections,
-    "\n## Not yet\n\nNo test names these.\n\n",
-    "| fact | tag | what it says | differs |\n| --- | --- | --- | --- |\n",
-    ...open.map((fact) => `${cells(fact)}\n`),
+    ...(others.length === 0 ? [] : [
+      "\n## Not ours\n\nWhat others do, so that no test of a proxy shows it.\n\n",
+      "| fact | tag | what it says | whose it is |\n| --- | --- | --- | --- |\n",
+      ...others.map(({ number, tag, text, notOurs }) =>
+        `| ${number} | ${tag} | ${text} | ${notOurs} |\n`
+      ),
+    ]),
+    ...(open.length === 0 ? [] : [
+      "\n## Not yet\n\nNo test names these.\n\n",
+      "| fact | tag | what it says | differs |\n| --- | --- | --- | --- |\n",
+      ...open.map((fact) => `${cells(fact)}\n`),
+    ]),
   ].join("");
 }
 

@@ -29,8 +29,11 @@ Deno.test("factsNamedIn() reads numbers at the start of a name, and nothing else
 });
 
 Deno.test("parseFacts() refuses a line that is no fact", () => {
-  assert.deepEqual(parseFacts("1.1\tU\tText\tdiffers: why\n"), [
-    { number: "1.1", tag: "U", text: "Text", differs: "why" },
+  const lines = "1.1\tU\tText\tdiffers: why\n2.1\tU\tText\tnot ours: whose\n";
+  assert.deepEqual(parseFacts(lines), [
+    { number: "1.1", tag: "U", text: "Text", differs: "why", notOurs: "" },
+    { number: "2.1", tag: "U", text: "Text", differs: "", notOurs: "whose" },
   ]);
   assert.throws(() => parseFacts("1.1 U Text\n"), SyntaxError);
+  assert.throws(() => parseFacts("1.1\tU\tText\twhy\n"), SyntaxError);
 });

@@ -12,13 +12,22 @@ import { print, printError } from "../proxy/commands/terminal.ts";
 const REPORT = ".ci/out/junit.xml";
 const EXPECTED_SKIPS = ".ci/expected-skips";
 
+/** A run that hangs is a run that failed: all of it takes a few minutes. */
+const RUN_TIMEOUT_MS = 20 * 60_000;
+
 async function run(args: readonly string[]): Promise<boolean> {
   printError(`\n$ deno ${args.join(" ")}\n`);
   const child = new Deno.Command(Deno.execPath(), {
     args: [...args],
     stdin: "null",
   }).spawn();
-  return (await child.status).success;
+  const late = setTimeout(() => {
+    printError(`Not done after ${RUN_TIMEOUT_MS / 60_000} minutes; killed\n`);
+    child.kill("SIGKILL");
+  }, RUN_TIMEOUT_MS);
+  const { success } = await child.status;
+  clearTimeout(late);
+  return success;
 }
 
 interface Counts {
@@ -88,8 +97,9 @@ async function main(): Promise<number> {
   ]);
   const counts = countTests(await Deno.readTextFile(REPORT).catch(() => ""));
   failed += counts.failed;
-  // The runner can fail without a failed test: a module that does not load.
-  if (!green && counts.failed === 0) failed++;
+  // The runner can fail without a failed test: a module that does not load. And
+  // no test at all is no success, whatever the runner thinks of it.
+  if (counts.failed === 0 && (!green || counts.passed === 0)) failed++;
   for (const name of counts.skipped) print(`SKIPPED ${name}\n`);
   if (Deno.env.get("CI") !== undefined) {
     const expected = expectedSkips();
@@ -105,7 +115,7 @@ async function main(): Promise<number> {
   print(
     `${passed} passed, ${failed} failed, ${counts.skipped.length} skipped\n`,
   );
-  return failed === 0 && counts.passed > 0 ? 0 : 1;
+  return failed === 0 ? 0 : 1;
 }
 
 if (import.meta.main) Deno.exit(await main());

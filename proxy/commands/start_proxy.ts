@@ -99,10 +99,10 @@ export function startProxy(options: StartProxyOptions): RunningProxy {
   const health = (): HealthInput => ({
     now: clock.now(),
     syncs: { IPv4: runner.times, IPv6: runner.times },
-    node: options.nodeNotNeeded ? "not-needed" : nodes.store.get(nodeName),
+    node: options.nodeNotNeeded ? "not-needed" : node,
   });
   const serviceHealth = new ServiceHealth(() => liveness(health()).ok);
-  /** As last seen: a Node that is deleted keeps its addresses. */
+  /** As last seen: one that is deleted stays what it was (fact 7.11). */
   let node: Node | undefined;
 
   const facts = () => ({

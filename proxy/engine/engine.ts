@@ -156,4 +156,27 @@ export interface Engine {
    * every forwarder, from the next connection on.
    */
   setClusterSources(cidrs: readonly string[]): void;
+  /**
+   * Opens a listener for connections that a rule of the kernel (REDIRECT, DNAT)
+   * sends there from many Service addresses: one port for all of them. Which
+   * ServicePort a connection is for, its original destination says.
+   *
+   * Only an engine that can ask for it (SO_ORIGINAL_DST) has this.
+   *
+   * @throws the error of the system, as `Forwarder.listen` does
+   */
+  listenForRedirected?(address: ListenAddress): Promise<RedirectedListener>;
+}
+
+/** A listener that many forwarders share. A client whose destination has no
+ * route is turned away, as is one that came to the listener's own address. */
+export interface RedirectedListener extends Listener {
+  /** Connections to `destination` are this forwarder's, from the next one on. */
+  route(
+    destination: ListenAddress,
+    forwarder: Forwarder,
+    options: ListenOptions,
+  ): void;
+  /** They are nobody's any more; established ones go on. */
+  unroute(destination: ListenAddress): void;
 }

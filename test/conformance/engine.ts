@@ -31,13 +31,19 @@ export interface EngineSettings {
   readonly clock?: Clock;
 }
 
+/** An engine may have threads to start, and to end. */
+export type TestedEngine =
+  & Engine
+  & Partial<AsyncDisposable>
+  & { readonly ready?: Promise<void> };
+
 export interface EngineConformance {
   /** Begins the name of each test. */
   readonly name: string;
   /** Called for each test; disposed after it if it can be. */
-  readonly createEngine: (
-    settings: EngineSettings,
-  ) => Engine & Partial<AsyncDisposable>;
+  readonly createEngine: (settings: EngineSettings) => TestedEngine;
+  /** Undefined if the engine can run here, else why not. */
+  readonly missing?: string | undefined;
   readonly skip?: readonly {
     readonly reason: string;
     /** Names, without the engine's. */
@@ -72,6 +78,8 @@ export interface EngineUnderTest {
   ): Promise<
     { readonly forwarder: Forwarder; readonly address: EndpointAddress }
   >;
+  /** Resolves when what an engine makes once is made: descriptors, threads. */
+  started(): Promise<void>;
 }
 
 export interface Serving {
@@ -105,7 +113,7 @@ export function runEngineConformance(suite: EngineConformance): void {
   ];
   const reasons = skipReasons(suite, tests);
   for (const test of tests) {
-    const reason = reasons.get(test.name) ?? test.missing;
+    const reason = suite.missing ?? reasons.get(test.name) ?? test.missing;
     Deno.test({
       name: `${suite.name}: ${test.name}` +
         (reason === undefined ? "" : ` [skipped: ${reason}]`),
@@ -135,7 +143,7 @@ async function runOne(
   suite: EngineConformance,
   test: EngineTest,
 ): Promise<void> {
-  const engines: (Engine & Partial<AsyncDisposable>)[] = [];
+  const engines: TestedEngine[] = [];
   const forwarders: Forwarder[] = [];
   const under: EngineUnderTest = {
     forwarder(endpoints, settings = {}) {
@@ -169,6 +177,9 @@ async function runOne(
         port: 0,
       }, INTERNAL);
       return { forwarder, address };
+    },
+    async started() {
+      for (const engine of engines) await engine.ready;
     },
   };
   try {

@@ -10,6 +10,7 @@ import { endpointKey } from "../../proxy/load_balancer.ts";
 import {
   askName as ask,
   blackHole,
+  dialEnding,
   dialServer,
   echoServer,
   ending,
@@ -126,8 +127,7 @@ export const endpointTests: readonly EngineTest[] = [
     async run(engine) {
       const endpoints = [refusing(1), refusing(2), refusing(3)];
       const { forwarder, address } = await engine.listen(endpoints);
-      using connection = await dialServer(address);
-      await ending(connection);
+      await dialEnding(address);
       await until("ended", () => forwarder.stats().connectionsOpen === 0);
       const stats = forwarder.stats();
       assert.equal(stats.connectionsTotal, 1);
@@ -143,16 +143,14 @@ export const endpointTests: readonly EngineTest[] = [
     name: "when all refuse, the client's connection is reset",
     async run(engine) {
       const { address } = await engine.listen([refusing()]);
-      using connection = await dialServer(address);
-      assert.equal(await ending(connection), "reset");
+      assert.equal(await dialEnding(address), "reset");
     },
   },
   {
     name: "without endpoints the client's connection ends and is counted",
     async run(engine) {
       const { forwarder, address } = await engine.listen([]);
-      using connection = await dialServer(address);
-      await ending(connection);
+      await dialEnding(address);
       await until("ended", () => forwarder.stats().connectionsOpen === 0);
       assert.equal(forwarder.stats().connectionsRefused, 1);
       assert.equal(forwarder.stats().connectionsFailed, 0);
@@ -181,8 +179,7 @@ export const endpointTests: readonly EngineTest[] = [
       const { forwarder, address } = await engine.listen([silent.address], {
         dialTimeoutsMs: [20, 40, 80],
       });
-      using connection = await dialServer(address);
-      await ending(connection);
+      await dialEnding(address);
       await until("ended", () => forwarder.stats().connectionsOpen === 0);
       assert.equal(forwarder.stats().dialFailures, 3);
       assert.equal(forwarder.stats().connectionsFailed, 1);

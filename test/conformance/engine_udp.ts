@@ -421,6 +421,7 @@ export const udpTests: readonly EngineTest[] = [
         udpPolicy([endpoint.address]),
         { udpFlowsPerPortMax: 500 },
       );
+      await engine.started();
       const before = descriptors();
       for (let n = 0; n < 2_000; n++) {
         await using client = new UdpPeer();

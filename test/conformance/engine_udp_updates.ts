@@ -15,7 +15,7 @@ import { openUdp, udpPolicy } from "./engine_udp.ts";
 export const udpUpdateTests: readonly EngineTest[] = [
   {
     name:
-      "[10.48, 10.55, 12.56, 12.66, 12.68, 12.95] a UDP flow to an endpoint that left ends at once, and its client goes on to another",
+      "[2.42, 10.48, 10.55, 12.56, 12.66, 12.68, 12.95] a UDP flow to an endpoint that left ends at once, and its client goes on to another",
     async run(engine) {
       await using old = namedPeer("old");
       await using fresh = namedPeer("fresh");
@@ -121,7 +121,8 @@ export const udpUpdateTests: readonly EngineTest[] = [
     },
   },
   {
-    name: "[10.51] a UDP client from before the Service is served with it",
+    name:
+      "[2.42, 10.51] a UDP client from before the Service is served with it",
     async run(engine) {
       await using endpoint = namedPeer("a");
       const [forwarder] = engine.forwarders([udpPolicy([endpoint.address])]);

@@ -149,7 +149,7 @@ testWith(
         },
       );
       await t.step(
-        `${family}: a pod reaches itself through its Service`,
+        `[3.11, 12.5] ${family}: a pod reaches itself through its Service`,
         async () => {
           assert.equal(await who(pod1, OWN[index] ?? ""), "pod1");
         },
@@ -249,7 +249,7 @@ testWith(
 
 testWith(
   [netns, program("curl")],
-  "run --steer route takes the Service CIDR from an API server on the node",
+  "[1.8] run --steer route takes the Service CIDR from an API server on the node",
   async () => {
     await using stack = new AsyncDisposableStack();
     const { net: { node }, pods: [pod1], folder } = await stage(stack);

@@ -35,6 +35,12 @@ function keys(
   return found;
 }
 
+/** More than the 1,000 that the API server lets into a slice. */
+const MANY = Array.from(
+  { length: 1_100 },
+  (_, i) => `10.1.${Math.floor(i / 200)}.${i % 200}`,
+);
+
 const whichKeys: readonly {
   name: string;
   given: readonly SliceOverrides[];
@@ -76,6 +82,11 @@ const whichKeys: readonly {
       { endpoints: ["10.1.0.2", "10.1.0.3"] },
     ],
     want: ["10.1.0.1:8080", "10.1.0.2:8080", "10.1.0.3:8080"],
+  },
+  {
+    name: "[2.12] endpointsOf() does not count after the API server",
+    given: [{ endpoints: MANY }],
+    want: MANY.map((ip) => `${ip}:8080`).sort(),
   },
   {
     name: "[2.14] endpointsOf() skips a port without a number",

@@ -85,7 +85,7 @@ Deno.test("[0.2, 5.46, 12.33] listenAddresses() is empty for internal Local with
   assert.deepEqual(listens(given, [remote, local]), ["10.96.0.10:80/TCP"]);
 });
 
-Deno.test("[1.27, 12.47] listenAddresses() leaves SCTP out and serves the rest of the Service", () => {
+Deno.test("[1.27, 12.47, 12.54] listenAddresses() leaves SCTP out and serves the rest of the Service", () => {
   const ports = [
     { name: "sctp", port: 38_412, protocol: "SCTP" },
     { name: "http", port: 80, protocol: "TCP" },

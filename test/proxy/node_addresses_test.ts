@@ -63,7 +63,7 @@ const SELECTIONS: readonly [facts: string, text: string, ips: string[]][] = [
   ["6.13", "all", [...V4, ...V6]],
 ];
 
-Deno.test("[6.1, 6.2, 6.3, 6.4, 6.6, 6.9, 6.10, 6.11, 6.12, 6.13] nodeAddresses() selects the addresses for NodePorts", () => {
+Deno.test("[6.1, 6.2, 6.3, 6.4, 6.6, 6.8, 6.9, 6.10, 6.11, 6.12, 6.13] nodeAddresses() selects the addresses for NodePorts", () => {
   for (const [facts, text, ips] of SELECTIONS) {
     assert.deepEqual(served(text), ips, `${facts}: "${text}"`);
   }

@@ -6,7 +6,7 @@
  * @module
  */
 import assert from "node:assert/strict";
-import { findProgram, type Need } from "./needs.ts";
+import { findProgram, isExecutable, type Need } from "./needs.ts";
 
 const TIMEOUT_MS = 60_000;
 
@@ -18,7 +18,9 @@ export interface KubectlProgram {
 }
 
 /** Debian's package kubernetes-client, unpacked by `dpkg -x`; .ci/run does so. */
-const OLD = Deno.env.get("KUBECTL_OLD");
+const OLD = Deno.env.get("KUBECTL_OLD") ??
+  new URL("../../.ci/out/kubectl-1.20/usr/bin/kubectl", import.meta.url)
+    .pathname;
 
 export const KUBECTLS: readonly KubectlProgram[] = [
   {
@@ -28,8 +30,8 @@ export const KUBECTLS: readonly KubectlProgram[] = [
   },
   {
     name: "kubectl 1.20",
-    path: OLD ?? "",
-    need: () => OLD ? undefined : "KUBECTL_OLD does not name a kubectl 1.20",
+    path: OLD,
+    need: () => isExecutable(OLD) ? undefined : `no ${OLD}`,
   },
 ];
 

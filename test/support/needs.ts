@@ -37,12 +37,16 @@ export function program(name: string): Need {
 export function findProgram(name: string): string | undefined {
   for (const folder of (Deno.env.get("PATH") ?? "").split(":")) {
     const path = `${folder}/${name}`;
-    try {
-      const file = Deno.statSync(path);
-      if (file.isFile && ((file.mode ?? 0) & 0o111) !== 0) return path;
-    } catch {
-      continue;
-    }
+    if (isExecutable(path)) return path;
   }
   return undefined;
+}
+
+export function isExecutable(path: string): boolean {
+  try {
+    const file = Deno.statSync(path);
+    return file.isFile && ((file.mode ?? 0) & 0o111) !== 0;
+  } catch {
+    return false;
+  }
 }

@@ -28,7 +28,9 @@ export function tcpServer(
   const open = new Map<Deno.TcpConn, Promise<void>>();
   let accepted = 0;
   const loop = (async () => {
-    for await (const connection of listener) {
+    while (true) {
+      const connection = await acceptNext(listener);
+      if (connection === undefined) return;
       accepted++;
       const served = serve(connection).catch(() => {}).finally(() => {
         open.delete(connection);
@@ -50,6 +52,22 @@ export function tcpServer(
       await Promise.all(served);
     },
   };
+}
+
+/** Undefined: the listener was closed. */
+async function acceptNext(
+  listener: Deno.TcpListener,
+): Promise<Deno.TcpConn | undefined> {
+  while (true) {
+    try {
+      return await listener.accept();
+    } catch (error) {
+      if (error instanceof Deno.errors.BadResource) return undefined;
+      if (error instanceof Deno.errors.Interrupted) return undefined;
+      // The client reset its connection before it was accepted.
+      assert.ok(error instanceof Deno.errors.NotConnected, String(error));
+    }
+  }
 }
 
 /** Sends back what it gets, and ends when the client has ended. */
@@ -256,6 +274,25 @@ export async function ending(
     return "end";
   } catch (error) {
     if (error instanceof Deno.errors.ConnectionReset) return "reset";
+    throw error;
+  }
+}
+
+/**
+ * Connects, sends nothing, and tells how the other side ended it. It may have
+ * been reset before `connect` is back.
+ */
+export async function dialEnding(
+  address: EndpointAddress,
+): Promise<"end" | "reset"> {
+  try {
+    using connection = await dialServer(address);
+    return await ending(connection);
+  } catch (error) {
+    if (
+      error instanceof Deno.errors.ConnectionReset ||
+      error instanceof Deno.errors.NotConnected
+    ) return "reset";
     throw error;
   }
 }

@@ -226,7 +226,7 @@ Deno.test("[6.38] ServiceHealth listens on the addresses it is given, and follow
   assert.equal(await status(port), 200);
 });
 
-Deno.test("a health check port that cannot be had is said once, tried again, and stops nobody else", async () => {
+Deno.test("[6.46] a health check port that cannot be had is said once, tried again, and stops nobody else", async () => {
   await using log = await collectLog();
   await using health = new ServiceHealth(() => true);
   const port = freePort();

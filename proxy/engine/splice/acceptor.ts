@@ -1,0 +1,192 @@
+/**
+ * What thread 0 does beside moving bytes: it has the listeners and the
+ * ServicePorts, and gives connected pairs to the thread that has fewest. In:
+ * commands, and word of pairs that have ended elsewhere. Out: pairs.
+ *
+ * @module
+ */
+import { CidrSet } from "../admission.ts";
+import type { ConnectionTools } from "./connection.ts";
+import type { Connections } from "./connections.ts";
+import type { EventLog } from "./event_log.ts";
+import type { HandOverSender } from "./hand_over.ts";
+import type { Libc } from "./libc.ts";
+import { AcceptingListener, type ListenerHost } from "./listener.ts";
+import type { Command, CountedEvent, Report } from "./messages.ts";
+import type { Poller } from "./poller.ts";
+import type { WatchedSocket } from "./search.ts";
+import { ServicePort } from "./service_port.ts";
+import type { SharedCounters } from "./shared_counters.ts";
+import type { Timers } from "./timers.ts";
+
+export interface AcceptorOptions {
+  readonly tools: ConnectionTools;
+  readonly dialTimeoutsMs: readonly number[];
+  readonly counters: SharedCounters;
+  readonly events: EventLog;
+  /** The other threads. */
+  readonly others: readonly HandOverSender[];
+  /** The open connections of a port in this thread. */
+  readonly connections: (port: number) => Connections | undefined;
+  /** The number of the port's counter line in this thread. */
+  readonly line: (port: number) => number;
+  readonly post: (report: Report) => void;
+}
+
+/** A pair that another thread has. */
+interface Placed {
+  readonly to: Place;
+  readonly ended: () => void;
+}
+
+/** A thread, and how many connections it has. */
+interface Place {
+  /** Undefined: this one. */
+  readonly sender: HandOverSender | undefined;
+  open: number;
+}
+
+export class Acceptor implements ListenerHost {
+  readonly libc: Libc;
+  readonly poller: Poller;
+  readonly timers: Timers;
+  readonly dialTimeoutsMs: readonly number[];
+  readonly counters: SharedCounters;
+  clusterSources = new CidrSet([]);
+  readonly #options: AcceptorOptions;
+  readonly #ports = new Map<number, ServicePort>();
+  readonly #listeners = new Map<number, AcceptingListener>();
+  readonly #places: readonly Place[];
+  readonly #placed = new Map<number, Placed>();
+  #lastId = 0;
+
+  constructor(options: AcceptorOptions) {
+    this.#options = options;
+    this.libc = options.tools.libc;
+    this.poller = options.tools.poller;
+    this.timers = options.tools.timers;
+    this.dialTimeoutsMs = options.dialTimeoutsMs;
+    this.counters = options.counters;
+    this.#places = [undefined, ...options.others].map((sender) => ({
+      sender,
+      open: 0,
+    }));
+  }
+
+  get now(): number {
+    return this.#options.tools.now;
+  }
+
+  servicePort(port: number): ServicePort | undefined {
+    return this.#ports.get(port);
+  }
+
+  apply(command: Command): void {
+    switch (command.type) {
+      case "policy":
+        if (command.generation === 1) this.#addPort(command);
+        return this.#ports.get(command.port)?.update(command.policy, command);
+      case "listen": {
+        const { listener, fd, address, route } = command;
+        const accepting = new AcceptingListener(fd, {
+          host: this,
+          address,
+          route,
+        });
+        this.#listeners.set(listener, accepting);
+        return;
+      }
+      case "route":
+        this.#listeners.get(command.listener)
+          ?.setRoute(command.destination, command.route);
+        return;
+      case "unlisten":
+        this.#listeners.get(command.listener)?.close();
+        this.#listeners.delete(command.listener);
+        return;
+      case "cluster sources":
+        this.clusterSources = new CidrSet(command.cidrs);
+        return;
+      case "drain":
+        return this.#ports.get(command.port)?.drain();
+      case "cut":
+        return this.#ports.get(command.port)?.cut();
+    }
+  }
+
+  place(
+    port: number,
+    { client, endpoint }: {
+      readonly client: WatchedSocket;
+      readonly endpoint: WatchedSocket;
+    },
+    ended: () => void,
+  ): void {
+    const to = this.#emptiest();
+    to.open++;
+    if (to.sender !== undefined) {
+      const id = this.#lastId = (this.#lastId + 1) & 0x7fffffff;
+      const clientFd = client.fd;
+      const endpointFd = endpoint.fd;
+      if (to.sender.open({ id, port, clientFd, endpointFd })) {
+        this.poller.giveAway(clientFd);
+        this.poller.giveAway(endpointFd);
+        this.#placed.set(id, { to, ended });
+        return;
+      }
+      to.open--;
+    }
+    const here = this.#places[0]!;
+    if (to !== here) here.open++;
+    this.#options.connections(port)!.add(client, endpoint, () => {
+      here.open--;
+      ended();
+    });
+  }
+
+  /** The first among equals: a hand-over costs more than none. */
+  #emptiest(): Place {
+    let emptiest = this.#places[0]!;
+    for (const place of this.#places) {
+      if (place.open < emptiest.open) emptiest = place;
+    }
+    return emptiest;
+  }
+
+  /** Another thread has no pair of this number any more. */
+  endedElsewhere(id: number): void {
+    const placed = this.#placed.get(id);
+    if (placed === undefined) return;
+    this.#placed.delete(id);
+    placed.to.open--;
+    placed.ended();
+  }
+
+  log(port: number, event: Omit<CountedEvent, "port" | "count">): void {
+    this.#options.events.add({ port, ...event }, this.now);
+  }
+
+  logListener(event: Omit<CountedEvent, "port" | "count">): void {
+    this.#options.events.add({ port: undefined, ...event }, this.now);
+  }
+
+  endpointGone(port: number, key: string, generation: number): void {
+    this.#options.post({ type: "endpoint gone", port, key, generation });
+  }
+
+  drained(port: number): void {
+    this.#ports.delete(port);
+    this.#options.post({ type: "drained", port });
+  }
+
+  /** Closes the listeners, and what is looking for an endpoint. */
+  close(): void {
+    for (const listener of this.#listeners.values()) listener.close();
+    for (const port of this.#ports.values()) port.cut();
+  }
+
+  #addPort({ port, policy }: Extract<Command, { type: "policy" }>): void {
+    const line = this.counters.line(this.#options.line(port));
+    this.#ports.set(port, new ServicePort(port, { host: this, line, policy }));
+  }
+}

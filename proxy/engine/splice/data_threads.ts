@@ -1,0 +1,147 @@
+/**
+ * The data threads, as the control thread has them: starts them, speaks to
+ * them, and ends them with everything that is theirs. In: commands. Out: what
+ * they report.
+ *
+ * @module
+ */
+import { getLogger } from "@std/log";
+import { errnoError } from "./errors.ts";
+import {
+  EFD_CLOEXEC,
+  EFD_NONBLOCK,
+  type Libc,
+  O_CLOEXEC,
+  O_NONBLOCK,
+} from "./libc.ts";
+import { MailSender } from "./mailbox.ts";
+import type { Command, Report, ThreadStart } from "./messages.ts";
+
+const logger = getLogger("engine");
+
+export interface DataThreadsOptions {
+  readonly count: number;
+  readonly libc: Libc;
+  readonly dialTimeoutsMs: readonly number[];
+  readonly lingerMs: number;
+  readonly receive: (report: Report) => void;
+}
+
+interface Thread {
+  readonly worker: Worker;
+  readonly mail: MailSender;
+  readonly closed: PromiseWithResolvers<void>;
+}
+
+export class DataThreads implements AsyncDisposable {
+  readonly #libc: Libc;
+  readonly #threads: readonly Thread[];
+  /** Ours, beside what the threads make themselves. */
+  readonly #fds: number[] = [];
+  #isClosing = false;
+  /**
+   * Resolves when all run.
+   *
+   * @throws what keeps one of them from running
+   */
+  readonly ready: Promise<void>;
+
+  constructor(options: DataThreadsOptions) {
+    const { count, libc } = options;
+    this.#libc = libc;
+    const handOver = count === 1
+      ? []
+      : Array.from({ length: count }, () => this.#pipe());
+    const running: Promise<void>[] = [];
+    this.#threads = Array.from({ length: count }, (_, index) => {
+      const ready = Promise.withResolvers<void>();
+      running.push(ready.promise);
+      const start: ThreadStart = {
+        index,
+        mailCount: new SharedArrayBuffer(4),
+        wakeFd: this.#own(libc.call.eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC)),
+        handOver,
+        dialTimeoutsMs: options.dialTimeoutsMs,
+        lingerMs: options.lingerMs,
+      };
+      return this.#start(start, { ready, receive: options.receive });
+    });
+    this.ready = Promise.all(running).then(() => {});
+    // Whoever listens awaits it; nobody need.
+    this.ready.catch(() => {});
+  }
+
+  /** To thread 0, or to all; to thread 0 last, since it makes use of it. */
+  send(command: Command, to: "acceptor" | "all"): void {
+    if (this.#isClosing) return;
+    const last = to === "all" ? this.#threads.length - 1 : 0;
+    for (let index = last; index >= 0; index--) {
+      this.#threads[index]!.mail.send(command);
+    }
+  }
+
+  /** Ends all connections, and the threads. */
+  async [Symbol.asyncDispose](): Promise<void> {
+    if (this.#isClosing) return;
+    this.#isClosing = true;
+    // One after another: what thread 0 has handed over must have arrived.
+    for (const { mail, closed, worker } of this.#threads) {
+      mail.send({ type: "close" });
+      await closed.promise;
+      worker.terminate();
+    }
+    for (const fd of this.#fds.splice(0)) this.#libc.call.close(fd);
+  }
+
+  #start(
+    start: ThreadStart,
+    { ready, receive }: {
+      readonly ready: PromiseWithResolvers<void>;
+      readonly receive: (report: Report) => void;
+    },
+  ): Thread {
+    const closed = Promise.withResolvers<void>();
+    const worker = new Worker(new URL("./worker.ts", import.meta.url), {
+      type: "module",
+      name: `kube-portal data thread ${start.index}`,
+    });
+    worker.onmessage = ({ data }: MessageEvent<Report>) => {
+      if (data.type === "ready") ready.resolve();
+      else if (data.type === "unable") {
+        ready.reject(new Error(data.reason));
+        closed.resolve();
+      } else if (data.type === "closed") closed.resolve();
+      else receive(data);
+    };
+    worker.onerror = (event) => {
+      event.preventDefault();
+      logger.error("A data thread has died; its connections are lost", {
+        thread: start.index,
+        error: event.message,
+      });
+      ready.reject(new Error(event.message));
+      closed.resolve();
+    };
+    worker.postMessage(start);
+    const { wakeFd, mailCount } = start;
+    const mail = new MailSender(this.#libc, { worker, wakeFd, mailCount });
+    return { worker, mail, closed };
+  }
+
+  #pipe(): { readFd: number; writeFd: number } {
+    const fds = new Int32Array(2);
+    this.#check(this.#libc.call.pipe2(fds, O_NONBLOCK | O_CLOEXEC));
+    return { readFd: this.#own(fds[0]!), writeFd: this.#own(fds[1]!) };
+  }
+
+  #own(fd: number): number {
+    this.#check(fd);
+    this.#fds.push(fd);
+    return fd;
+  }
+
+  #check(result: number): void {
+    if (result !== -1) return;
+    throw errnoError("Cannot start data threads", this.#libc.errno());
+  }
+}

@@ -1,0 +1,203 @@
+/**
+ * The forwarding of one ServicePort, from the control thread's side: tells the
+ * data threads what to do, and reads what they count. Who follows a connection
+ * goes to `service_port.ts`.
+ *
+ * @module
+ */
+import { endpointKey } from "../../load_balancer.ts";
+import type {
+  EndpointStats,
+  Forwarder,
+  ForwarderStats,
+  ForwardingPolicy,
+  ListenAddress,
+  Listener,
+  ListenOptions,
+} from "../engine.ts";
+import type { EngineParts } from "./engine.ts";
+import { ENDPOINT_CELLS, type Line, PORT_CELLS } from "./shared_counters.ts";
+
+export interface SpliceForwarderOptions extends EngineParts {
+  /** Nothing is left of it. */
+  readonly forget: () => void;
+}
+
+interface CountedEndpoint {
+  readonly number: number;
+  readonly line: Line;
+  /** The generation that no longer has it. */
+  goneSince: number | undefined;
+}
+
+export class SpliceForwarder implements Forwarder {
+  /** By which the data threads know it. */
+  readonly port: number;
+  readonly #options: SpliceForwarderOptions;
+  /** One for each thread; the first counts connections. */
+  readonly #lineNumbers: readonly number[];
+  readonly #lines: readonly Line[];
+  readonly #endpoints = new Map<string, CountedEndpoint>();
+  readonly #listeners = new Set<Listener>();
+  readonly #drained = Promise.withResolvers<void>();
+  #policy: ForwardingPolicy;
+  #generation = 0;
+  #ageLimitMs = 0;
+  #isClosed = false;
+  /** What `stats` says when nothing is left. */
+  #final: ForwarderStats | undefined;
+
+  constructor(
+    port: number,
+    policy: ForwardingPolicy,
+    options: SpliceForwarderOptions,
+  ) {
+    const { lines, threads, workers } = options;
+    this.port = port;
+    this.#options = options;
+    this.#policy = policy;
+    this.#lineNumbers = Array.from({ length: workers }, () => lines.take());
+    this.#lines = this.#lineNumbers.map((number) =>
+      lines.counters.line(number)
+    );
+    threads.send({ type: "port", port, lines: this.#lineNumbers }, "all");
+    this.update(policy);
+  }
+
+  get name(): string {
+    return this.#policy.name;
+  }
+
+  update(policy: ForwardingPolicy): void {
+    const { threads, lines } = this.#options;
+    const { port } = this;
+    const { internal, external, externalFromCluster } = policy.endpoints;
+    if (this.#final !== undefined) return;
+    this.#policy = policy;
+    if (policy.maxConnectionAgeMs !== this.#ageLimitMs) {
+      const limitMs = this.#ageLimitMs = policy.maxConnectionAgeMs;
+      threads.send({ type: "age limit", port, limitMs }, "all");
+    }
+    const generation = ++this.#generation;
+    const current = new Map<string, number>();
+    for (const endpoint of [...internal, ...external, ...externalFromCluster]) {
+      const key = endpointKey(endpoint);
+      if (current.has(key)) continue;
+      let counted = this.#endpoints.get(key);
+      if (counted === undefined) {
+        const number = lines.take();
+        const line = lines.counters.line(number);
+        counted = { number, line, goneSince: undefined };
+        this.#endpoints.set(key, counted);
+      }
+      counted.goneSince = undefined;
+      current.set(key, counted.number);
+    }
+    for (const [key, counted] of this.#endpoints) {
+      if (!current.has(key)) counted.goneSince ??= generation;
+    }
+    threads.send(
+      { type: "policy", port, policy, generation, lines: current },
+      "acceptor",
+    );
+  }
+
+  async listen(
+    address: ListenAddress,
+    options: ListenOptions,
+  ): Promise<Listener> {
+    if (this.#policy.protocol !== "TCP") {
+      throw new Deno.errors.NotSupported(
+        `Cannot listen: protocol of "${this.name}" is ${this.#policy.protocol}, want TCP`,
+      );
+    }
+    await this.#options.threads.ready;
+    if (this.#isClosed) {
+      throw new Error(`Cannot listen: "${this.name}" is closed`);
+    }
+    const route = { port: this.port, options };
+    const listener = this.#options.listeners.listen(address, route);
+    this.#listeners.add(listener);
+    return {
+      address: listener.address,
+      close: () => {
+        this.#listeners.delete(listener);
+        listener.close();
+      },
+    };
+  }
+
+  stats(): ForwarderStats {
+    if (this.#final !== undefined) return this.#final;
+    const sum = (cell: number) =>
+      this.#lines.reduce((total, line) => total + line.get(cell), 0);
+    const endpoints = new Map<string, EndpointStats>();
+    for (const [key, { line, goneSince }] of this.#endpoints) {
+      const connectionsOpen = line.get(ENDPOINT_CELLS.connectionsOpen);
+      if (goneSince !== undefined && connectionsOpen === 0) continue;
+      endpoints.set(key, {
+        connectionsOpen,
+        connectionsTotal: line.get(ENDPOINT_CELLS.connectionsTotal),
+        dialFailures: line.get(ENDPOINT_CELLS.dialFailures),
+      });
+    }
+    return {
+      connectionsOpen: sum(PORT_CELLS.connectionsOpen),
+      connectionsTotal: sum(PORT_CELLS.connectionsTotal),
+      connectionsFailed: sum(PORT_CELLS.connectionsFailed),
+      connectionsRefused: sum(PORT_CELLS.connectionsRefused),
+      flowsEvicted: 0,
+      datagramsDropped: 0,
+      affinityEntries: sum(PORT_CELLS.affinityEntries),
+      dialFailures: sum(PORT_CELLS.dialFailures),
+      bytesToEndpoints: sum(PORT_CELLS.bytesToEndpoints),
+      bytesToClients: sum(PORT_CELLS.bytesToClients),
+      endpoints,
+    };
+  }
+
+  async close(signal: AbortSignal): Promise<void> {
+    const { threads } = this.#options;
+    const { port } = this;
+    for (const listener of this.#listeners) listener.close();
+    this.#listeners.clear();
+    if (!this.#isClosed) {
+      this.#isClosed = true;
+      threads.send({ type: "drain", port }, "acceptor");
+    }
+    const cut = () => threads.send({ type: "cut", port }, "all");
+    if (signal.aborted) cut();
+    else signal.addEventListener("abort", cut, { once: true });
+    await this.#drained.promise;
+    signal.removeEventListener("abort", cut);
+  }
+
+  /** The acceptor: no connection is left, and none will come. */
+  drained(): void {
+    const { threads, lines, forget } = this.#options;
+    this.#final = this.stats();
+    for (const number of this.#lineNumbers) lines.giveBack(number);
+    for (const { number } of this.#endpoints.values()) lines.giveBack(number);
+    threads.send({ type: "forget", port: this.port }, "all");
+    forget();
+    this.#drained.resolve();
+  }
+
+  /** The threads are no more. */
+  engineClosed(): void {
+    this.#isClosed = true;
+    this.#drained.resolve();
+  }
+
+  endpointGone(
+    { key, generation }: { readonly key: string; readonly generation: number },
+  ): void {
+    const counted = this.#endpoints.get(key);
+    // It may have come back since.
+    if (counted?.goneSince === undefined || counted.goneSince > generation) {
+      return;
+    }
+    this.#endpoints.delete(key);
+    this.#options.lines.giveBack(counted.number);
+  }
+}

@@ -1,0 +1,286 @@
+/**
+ * One socket of a connection, and the direction that begins at it: bytes are
+ * read here and written to the other half. In: what epoll says. Out: bytes at
+ * the peer, and to the connection how the direction ended. README.md draws it.
+ *
+ * Sockets are watched edge-triggered: epoll tells once that a socket became
+ * readable, and it is so until a read has found it empty. So both are
+ * remembered, and moving bytes needs no further call to epoll.
+ *
+ * @module
+ */
+import { EAGAIN, EINTR } from "./errors.ts";
+import {
+  EPOLLERR,
+  EPOLLET,
+  EPOLLHUP,
+  EPOLLIN,
+  EPOLLOUT,
+  EPOLLRDHUP,
+  type Libc,
+  MSG_NOSIGNAL,
+  SHUT_WR,
+  SPLICE_F_MOVE,
+  SPLICE_F_NONBLOCK,
+} from "./libc.ts";
+import type { Pipe, PipePool } from "./pipes.ts";
+import type { EventHandler } from "./poller.ts";
+import type { WatchedSocket } from "./search.ts";
+
+/** What every half is watched for. */
+export const HALF_EVENTS = EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET;
+
+/** The socket's peer, or the network, has ended something. */
+const ENDED_EVENTS = EPOLLERR | EPOLLHUP | EPOLLRDHUP;
+
+/**
+ * What is read into JavaScript's memory at once, in bytes; a read that fills it
+ * is a sign of more, and the direction goes on with a pipe.
+ */
+export const COPY_BYTES = 16 * 1024;
+
+/**
+ * How often a direction reads before it is another's turn. Sixteen full pipes
+ * take some 5 ms.
+ */
+const ROUNDS_MAX = 16;
+
+/** What the halves of one thread share. */
+export interface HalfTools {
+  readonly libc: Libc;
+  readonly pipes: PipePool;
+  /** One for all: nothing stays in it when a call here returns. */
+  readonly buffer: Uint8Array<ArrayBuffer>;
+  /** Calls `move` once more, after others have had their turn. */
+  again(half: Half): void;
+}
+
+/** What a half tells. Each call may end the connection. */
+export interface HalfOwner {
+  /** Before they are handed to the kernel; `count` < 0 takes back some. */
+  moved(half: Half, count: number): void;
+  /** This direction is over; `isBroken`: its bytes did not all arrive. */
+  directionEnded(half: Half, isBroken: boolean): void;
+  /** Reading failed, so that both directions are over. */
+  broken(): void;
+}
+
+/**
+ * - `open`: reading goes on
+ * - `ending`: all was read, and not yet all written
+ * - `ended`: nothing will be written to the peer any more
+ */
+type State = "open" | "ending" | "ended";
+
+export class Half implements EventHandler {
+  readonly fd: number;
+  readonly #tools: HalfTools;
+  readonly #owner: HalfOwner;
+  /** The other socket; set right after both are made. */
+  peer: Half = this;
+  #state: State = "open";
+  /** A read may find something: bytes, the end, or an error. */
+  #readable = false;
+  /** A write may succeed. */
+  #writable = true;
+  /** The end or an error waits behind the bytes: read until it comes. */
+  #hasEnd = false;
+  /** Reads came back full: go by pipe. */
+  #isBulk = false;
+  #pipe: Pipe | undefined;
+  #inPipe = 0;
+  /** Bytes that were read and that the peer has not taken yet. */
+  #rest: Uint8Array<ArrayBuffer> | undefined;
+  #isQueued = false;
+
+  constructor(
+    { fd, events }: WatchedSocket,
+    options: { readonly tools: HalfTools; readonly owner: HalfOwner },
+  ) {
+    this.fd = fd;
+    this.#tools = options.tools;
+    this.#owner = options.owner;
+    this.#note(events);
+  }
+
+  get hasEnded(): boolean {
+    return this.#state === "ended";
+  }
+
+  onEvents(events: number): void {
+    this.#note(events);
+    if (
+      this.#state !== "open" && (events & (EPOLLERR | EPOLLHUP)) !== 0 &&
+      !this.peer.hasEnded
+    ) {
+      // It has said all it had to say, and now listens no more either.
+      this.peer.#end(true);
+      return;
+    }
+    if ((events & EPOLLOUT) !== 0) this.peer.move();
+    if (this.#readable && this.#state === "open") this.move();
+  }
+
+  #note(events: number): void {
+    if ((events & (EPOLLIN | ENDED_EVENTS)) !== 0) this.#readable = true;
+    if ((events & ENDED_EVENTS) !== 0) this.#hasEnd = true;
+    if ((events & EPOLLOUT) !== 0) this.#writable = true;
+  }
+
+  /** Bytes that the peer was not ready for. */
+  get isHolding(): boolean {
+    return this.#inPipe > 0 || this.#rest !== undefined;
+  }
+
+  /**
+   * Moves bytes until there are none, the peer takes no more, or it is
+   * another's turn. A receiver that is slow thus fills its own kernel buffer,
+   * then what is held here, then the sender's, and stops the sender.
+   */
+  move(): void {
+    this.#isQueued = false;
+    for (let round = 0; this.#state !== "ended"; round++) {
+      if (!this.peer.#writable) return;
+      if (this.#inPipe > 0) {
+        if (!this.#emptyPipe()) return;
+      } else if (this.#rest !== undefined) {
+        if (!this.#write(this.#rest, this.#rest.length)) return;
+      }
+      if (this.#state === "ending") return this.#end(false);
+      if (!this.#readable) return this.#releasePipe();
+      if (round === ROUNDS_MAX) return this.#queue();
+      if (this.#isBulk && this.#takePipe()) this.#fillPipe();
+      else this.#copy();
+    }
+  }
+
+  #queue(): void {
+    if (this.#isQueued) return;
+    this.#isQueued = true;
+    this.#tools.again(this);
+  }
+
+  /** A small message: two calls, and one buffer for all connections. */
+  #copy(): void {
+    const { libc, buffer } = this.#tools;
+    const count = libc.call.read(this.fd, buffer, COPY_BYTES);
+    if (count <= 0) return this.#readEnded(count);
+    // Less than asked for: the socket is empty, and what comes is told anew.
+    if (count < COPY_BYTES) this.#readable = this.#hasEnd;
+    else this.#isBulk = true;
+    this.#owner.moved(this, count);
+    this.#write(buffer, count);
+  }
+
+  /** False: not all was taken; what was not is kept, or the peer is gone. */
+  #write(bytes: Uint8Array<ArrayBuffer>, count: number): boolean {
+    const { libc } = this.#tools;
+    const written = libc.call.send(this.peer.fd, bytes, count, MSG_NOSIGNAL);
+    if (written === count) {
+      this.#rest = undefined;
+      return true;
+    }
+    if (written === -1) {
+      const errno = libc.errno();
+      if (errno !== EAGAIN && errno !== EINTR) {
+        this.#owner.moved(this, -count);
+        this.#end(true);
+        return false;
+      }
+    }
+    this.peer.#writable = false;
+    // A copy: the buffer is everybody's. It is small, and this is rare.
+    this.#rest = bytes.slice(Math.max(0, written), count);
+    return false;
+  }
+
+  #fillPipe(): void {
+    const { libc } = this.#tools;
+    const pipe = this.#pipe!;
+    const count = libc.call.splice(
+      this.fd,
+      null,
+      pipe.writeFd,
+      null,
+      pipe.bytes,
+      SPLICE_F_MOVE | SPLICE_F_NONBLOCK,
+    );
+    if (count <= 0) return this.#readEnded(count);
+    this.#owner.moved(this, count);
+    this.#inPipe = count;
+    // The flow has become thin, and a copy is cheaper then.
+    if (count < COPY_BYTES) this.#isBulk = false;
+  }
+
+  /** False: not all was taken, or the peer is gone. */
+  #emptyPipe(): boolean {
+    const { libc } = this.#tools;
+    while (this.#inPipe > 0) {
+      const count = libc.call.splice(
+        this.#pipe!.readFd,
+        null,
+        this.peer.fd,
+        null,
+        this.#inPipe,
+        SPLICE_F_MOVE | SPLICE_F_NONBLOCK,
+      );
+      if (count > 0) {
+        this.#inPipe -= count;
+        continue;
+      }
+      const errno = libc.errno();
+      if (errno === EAGAIN || errno === EINTR) this.peer.#writable = false;
+      else {
+        this.#owner.moved(this, -this.#inPipe);
+        this.#end(true);
+      }
+      return false;
+    }
+    return true;
+  }
+
+  /** A read returned 0 or -1. */
+  #readEnded(count: number): void {
+    if (count === 0) {
+      this.#state = "ending";
+      return;
+    }
+    const errno = this.#tools.libc.errno();
+    if (errno === EINTR) return;
+    if (errno === EAGAIN) {
+      this.#readable = false;
+      return;
+    }
+    // The sender broke off, or keep-alive found it dead. Nothing can reach it
+    // any more, so the other direction has no purpose either.
+    this.#owner.broken();
+  }
+
+  #end(isBroken: boolean): void {
+    if (this.#state === "ended") return;
+    this.#state = "ended";
+    this.release();
+    // Harmless if the peer is gone.
+    this.#tools.libc.call.shutdown(this.peer.fd, SHUT_WR);
+    this.#owner.directionEnded(this, isBroken);
+  }
+
+  #takePipe(): boolean {
+    this.#pipe ??= this.#tools.pipes.take();
+    return this.#pipe !== undefined;
+  }
+
+  #releasePipe(): void {
+    if (this.#pipe === undefined) return;
+    this.#tools.pipes.giveBack(this.#pipe, this.#inPipe === 0);
+    this.#pipe = undefined;
+  }
+
+  /** Gives back what it holds, and moves nothing any more. */
+  release(): void {
+    this.#state = "ended";
+    this.#rest = undefined;
+    this.#releasePipe();
+    this.#inPipe = 0;
+  }
+}

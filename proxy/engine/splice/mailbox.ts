@@ -1,0 +1,86 @@
+/**
+ * How commands reach a thread that sits in `epoll_wait` and therefore hears no
+ * messages: they are posted as always, a counter in shared memory says how
+ * many, and an eventfd in the thread's epoll set wakes it. It then lets its
+ * event loop turn until it has received them all.
+ *
+ * A queue in shared memory would save that turn. Measured, post and turn
+ * together take 36 µs, of which waking is most; and this way commands are
+ * plain objects, of any size, that nobody has to encode.
+ *
+ * @module
+ */
+import type { Libc } from "./libc.ts";
+import type { Command } from "./messages.ts";
+
+const ONE = new Uint8Array(new BigUint64Array([1n]).buffer);
+
+/** The sender's end. */
+export class MailSender {
+  readonly #libc: Libc;
+  readonly #worker: Worker;
+  readonly #wakeFd: number;
+  readonly #sent: Int32Array;
+
+  constructor(
+    libc: Libc,
+    options: {
+      readonly worker: Worker;
+      readonly wakeFd: number;
+      readonly mailCount: SharedArrayBuffer;
+    },
+  ) {
+    this.#libc = libc;
+    this.#worker = options.worker;
+    this.#wakeFd = options.wakeFd;
+    this.#sent = new Int32Array(options.mailCount);
+  }
+
+  /**
+   * Whatever becomes visible to the thread after this returns (a connection
+   * that is made then, say), it acts on the command first.
+   */
+  send(command: Command): void {
+    this.#worker.postMessage(command);
+    Atomics.add(this.#sent, 0, 1);
+    this.#libc.call.write(this.#wakeFd, ONE, 8);
+  }
+}
+
+/** The receiver's end. */
+export class Mailbox {
+  readonly #sent: Int32Array;
+  #commands: Command[] = [];
+  #received = 0;
+  #arrived: (() => void) | undefined;
+
+  constructor(mailCount: SharedArrayBuffer) {
+    this.#sent = new Int32Array(mailCount);
+  }
+
+  /** Call it with every message. */
+  receive(command: Command): void {
+    this.#received = (this.#received + 1) | 0; // wraps as Atomics.add does
+    this.#commands.push(command);
+    this.#arrived?.();
+  }
+
+  /** Cheap: one look at shared memory. */
+  get hasMail(): boolean {
+    return this.#commands.length > 0 || this.#isExpecting;
+  }
+
+  get #isExpecting(): boolean {
+    return Atomics.load(this.#sent, 0) !== this.#received;
+  }
+
+  /** All that was sent before this was called, in order. */
+  async take(): Promise<readonly Command[]> {
+    while (this.#isExpecting) {
+      await new Promise<void>((resolve) => this.#arrived = resolve);
+    }
+    const commands = this.#commands;
+    this.#commands = [];
+    return commands;
+  }
+}

@@ -1,0 +1,189 @@
+/**
+ * Sockets as this engine wants them: what a `Deno.listen` and a `Deno.connect`
+ * would do, in single, non-blocking calls. In: addresses and descriptors. Out:
+ * descriptors, or the number of an error. It waits for nothing.
+ *
+ * @module
+ */
+import { ipFamily } from "../../ip.ts";
+import type { ListenAddress } from "../engine.ts";
+import { errnoError } from "./errors.ts";
+import {
+  decodeSockaddr,
+  encodeSockaddr,
+  LINGER_RESET,
+  SOCKADDR_BYTES_MAX,
+} from "./layouts.ts";
+import {
+  AF_INET,
+  AF_INET6,
+  IP_FREEBIND,
+  IPV6_FREEBIND,
+  IPV6_V6ONLY,
+  type Libc,
+  SHUT_RDWR,
+  SO_ERROR,
+  SO_KEEPALIVE,
+  SO_LINGER,
+  SO_ORIGINAL_DST,
+  SO_REUSEADDR,
+  SOCK_CLOEXEC,
+  SOCK_NONBLOCK,
+  SOCK_STREAM,
+  SOL_IP,
+  SOL_IPV6,
+  SOL_SOCKET,
+  SOL_TCP,
+  TCP_NODELAY,
+} from "./libc.ts";
+
+/** The kernel lowers it to net.core.somaxconn; see the portable listener. */
+const BACKLOG = 4096;
+
+const ON = new Int32Array([1]);
+const STREAM = SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC;
+
+/** A socket that listens, and where. */
+export interface ListeningSocket {
+  readonly fd: number;
+  readonly address: ListenAddress;
+}
+
+/**
+ * Binds and listens.
+ *
+ * No-delay and keep-alive are set here, since accepted connections inherit
+ * them: two calls for each connection less.
+ *
+ * @param options.freeBind the address need not be of this machine (yet)
+ * @throws Deno.errors.AddrInUse, AddrNotAvailable, PermissionDenied, as
+ *   `Deno.listen` does
+ */
+export function openListeningSocket(
+  libc: Libc,
+  address: ListenAddress,
+  options: { readonly freeBind: boolean },
+): ListeningSocket {
+  const { call } = libc;
+  const isIpv4 = ipFamily(address.ip) === "IPv4";
+  const action = `Cannot listen on "${address.ip}" port ${address.port}`;
+  const fd = call.socket(isIpv4 ? AF_INET : AF_INET6, STREAM, 0);
+  if (fd === -1) throw errnoError(action, libc.errno());
+  const check = (result: number) => {
+    if (result !== -1) return;
+    const errno = libc.errno();
+    call.close(fd);
+    throw errnoError(action, errno);
+  };
+  // Without it, connections of a listener that was closed keep its port for
+  // a minute (TIME_WAIT). Two that listen still exclude each other.
+  check(call.setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, ON, 4));
+  check(call.setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, ON, 4));
+  check(call.setsockopt(fd, SOL_TCP, TCP_NODELAY, ON, 4));
+  // An IPv6 listener is for IPv6 clients, whatever net.ipv6.bindv6only says.
+  if (!isIpv4) check(call.setsockopt(fd, SOL_IPV6, IPV6_V6ONLY, ON, 4));
+  if (options.freeBind) {
+    check(
+      isIpv4
+        ? call.setsockopt(fd, SOL_IP, IP_FREEBIND, ON, 4)
+        : call.setsockopt(fd, SOL_IPV6, IPV6_FREEBIND, ON, 4),
+    );
+  }
+  const sockaddr = encodeSockaddr(address);
+  check(call.bind(fd, sockaddr, sockaddr.length));
+  check(call.listen(fd, BACKLOG));
+  return { fd, address: { ip: address.ip, port: localAddress(libc, fd).port } };
+}
+
+/**
+ * Refuses connections from now on and makes the address free for others, while
+ * the descriptor stays for the thread that polls it to close: a number that
+ * another thread has closed may be a different socket already.
+ */
+export function stopListening(libc: Libc, fd: number): void {
+  libc.call.shutdown(fd, SHUT_RDWR);
+}
+
+/**
+ * A socket to dial `sockaddr` with.
+ *
+ * @returns its descriptor, or -1 and `errno`
+ */
+export function openDialSocket(libc: Libc, sockaddr: Uint8Array): number {
+  const { call } = libc;
+  const fd = call.socket(sockaddr[0]!, STREAM, 0);
+  if (fd === -1) return -1;
+  // We write what has arrived as it arrived. Waiting for more would add up to
+  // 40 ms (Nagle against delayed acknowledgements) that a direct connection
+  // does not have. Keep-alive finds a peer that vanished without a word.
+  call.setsockopt(fd, SOL_TCP, TCP_NODELAY, ON, 4);
+  call.setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, ON, 4);
+  return fd;
+}
+
+/** Makes the coming `close` of it a reset. */
+export function resetOnClose(libc: Libc, fd: number): void {
+  libc.call.setsockopt(fd, SOL_SOCKET, SO_LINGER, LINGER_RESET, 8);
+}
+
+const value = new Int32Array(1);
+const length = new Uint32Array(1);
+const sockaddrOut = new Uint8Array(SOCKADDR_BYTES_MAX);
+
+/** The error that waits at this socket; 0: none. Asking takes it away. */
+export function socketError(libc: Libc, fd: number): number {
+  value[0] = 0;
+  length[0] = 4;
+  libc.call.getsockopt(fd, SOL_SOCKET, SO_ERROR, value, length);
+  return value[0];
+}
+
+export function localAddress(libc: Libc, fd: number): ListenAddress {
+  length[0] = SOCKADDR_BYTES_MAX;
+  libc.call.getsockname(fd, sockaddrOut, length);
+  return decodeSockaddr(sockaddrOut);
+}
+
+/**
+ * Dialling a port of this machine that nobody listens on, the kernel may pick
+ * that very port as the source; both ends of the handshake are then our own
+ * socket, and the client would get its own bytes back.
+ */
+export function isSelfConnection(
+  libc: Libc,
+  fd: number,
+  sockaddr: Uint8Array,
+): boolean {
+  length[0] = SOCKADDR_BYTES_MAX;
+  libc.call.getsockname(fd, sockaddrOut, length);
+  // The port first: it nearly always differs.
+  if (sockaddrOut[3] !== sockaddr[3] || sockaddrOut[2] !== sockaddr[2]) {
+    return false;
+  }
+  return sockaddr.every((byte, index) => byte === sockaddrOut[index]);
+}
+
+/**
+ * Where a connection was going before a rule of the kernel (REDIRECT, DNAT)
+ * sent it here; its own address if none did; `undefined` if it cannot be told.
+ */
+export function originalDestination(
+  libc: Libc,
+  fd: number,
+  family: "IPv4" | "IPv6",
+): ListenAddress | undefined {
+  length[0] = SOCKADDR_BYTES_MAX;
+  const level = family === "IPv4" ? SOL_IP : SOL_IPV6;
+  const result = libc.call.getsockopt(
+    fd,
+    level,
+    SO_ORIGINAL_DST,
+    sockaddrOut,
+    length,
+  );
+  if (result === 0) return decodeSockaddr(sockaddrOut);
+  // Conntrack knows nothing of it, or is not there at all.
+  return libc.call.getsockname(fd, sockaddrOut, length) === 0
+    ? decodeSockaddr(sockaddrOut)
+    : undefined;
+}
