@@ -6,6 +6,8 @@
  * @module
  */
 import { CidrSet } from "../admission.ts";
+import { endpointKey } from "../../load_balancer.ts";
+import { OwnAddresses } from "../own_addresses.ts";
 import type { ConnectionTools } from "./connection.ts";
 import type { Connections } from "./connections.ts";
 import type { EventLog } from "./event_log.ts";
@@ -52,10 +54,13 @@ export class Acceptor implements ListenerHost {
   readonly timers: Timers;
   readonly dialTimeoutsMs: readonly number[];
   readonly counters: SharedCounters;
+  readonly ownAddresses = new OwnAddresses();
   clusterSources = new CidrSet([]);
   readonly #options: AcceptorOptions;
   readonly #ports = new Map<number, ServicePort>();
   readonly #listeners = new Map<number, AcceptingListener>();
+  /** Listener → a key → the end of a claim to an own address. */
+  readonly #owned = new Map<number, Map<string, () => void>>();
   readonly #places: readonly Place[];
   readonly #placed = new Map<number, Placed>();
   #lastId = 0;
@@ -94,15 +99,25 @@ export class Acceptor implements ListenerHost {
           route,
         });
         this.#listeners.set(listener, accepting);
+        const own = this.ownAddresses
+          .add(address, route?.options.serviceAddress);
+        this.#owned.set(listener, new Map([["", own]]));
         return;
       }
       case "route":
+        this.#own(command);
         this.#listeners.get(command.listener)
           ?.setRoute(command.destination, command.route);
         return;
       case "unlisten":
         this.#listeners.get(command.listener)?.close();
         this.#listeners.delete(command.listener);
+        for (
+          const disown of this.#owned.get(command.listener)?.values() ?? []
+        ) {
+          disown();
+        }
+        this.#owned.delete(command.listener);
         return;
       case "cluster sources":
         this.clusterSources = new CidrSet(command.cidrs);
@@ -111,6 +126,19 @@ export class Acceptor implements ListenerHost {
         return this.#ports.get(command.port)?.drain();
       case "cut":
         return this.#ports.get(command.port)?.cut();
+    }
+  }
+
+  /** A destination is led to a listener, or no longer. */
+  #own(
+    { listener, destination, route }: Extract<Command, { type: "route" }>,
+  ): void {
+    const owned = this.#owned.get(listener);
+    const key = endpointKey(destination);
+    owned?.get(key)?.();
+    owned?.delete(key);
+    if (route !== undefined) {
+      owned?.set(key, this.ownAddresses.add(destination));
     }
   }
 

@@ -7,6 +7,7 @@
  * @module
  */
 import type { ClientAddress, EndpointListName } from "../../load_balancer.ts";
+import { OWN_ADDRESS, type OwnAddresses } from "../own_addresses.ts";
 import type { Endpoint } from "./endpoint.ts";
 import { EINPROGRESS, errnoText, isExhausted } from "./errors.ts";
 import { HALF_EVENTS } from "./half.ts";
@@ -26,6 +27,8 @@ export interface SearchTools {
   readonly poller: Poller;
   readonly timers: Timers;
   readonly dialTimeoutsMs: readonly number[];
+  /** What would lead back here counts as an endpoint that refuses. */
+  readonly ownAddresses: OwnAddresses;
   readonly now: number;
 }
 
@@ -125,12 +128,21 @@ export class Search implements EventHandler {
   }
 
   #dialNext(): void {
-    const { libc, poller, timers, dialTimeoutsMs, now } = this.#tools;
+    const { libc, poller, timers, dialTimeoutsMs, ownAddresses, now } =
+      this.#tools;
     const { client, list } = this.arrival;
     while (this.#timeouts < dialTimeoutsMs.length) {
       const endpoint = this.#owner.pick(client, list, this.#tried ?? NONE) ??
         this.#owner.pick(client, list, this.#refused ?? NONE);
       if (endpoint === undefined) break;
+      if (ownAddresses.has(endpoint.key)) {
+        const failure = { type: "refused", cause: OWN_ADDRESS } as const;
+        this.#endpoint = endpoint;
+        this.#owner.dialled(endpoint);
+        this.#dialFailed(failure);
+        this.#owner.dialFailed(endpoint, failure);
+        continue;
+      }
       const fd = openDialSocket(libc, endpoint.sockaddr);
       if (fd === -1) return this.#end("exhausted", errnoText(libc.errno()));
       this.#owner.dialled(endpoint);
