@@ -90,6 +90,19 @@ export const RUN_FLAGS = {
     default: "20s",
     help: "How long open connections may take to end at SIGTERM.",
   },
+  engine: {
+    type: "string",
+    choices: ["auto", "portable", "splice"],
+    default: "auto",
+    help:
+      "What moves the bytes of TCP; splice needs Linux and --allow-ffi, and auto takes it there.",
+  },
+  workers: {
+    type: "string",
+    value: "NUMBER",
+    default: "1",
+    help: "Threads of the splice engine.",
+  },
   "udp-timeout": {
     type: "string",
     value: "DURATION",

@@ -17,7 +17,7 @@ import {
   systemClock,
   type WatchMode,
 } from "../../watch/mod.ts";
-import { createPortableEngine } from "../engine/portable/engine.ts";
+import { chooseEngine, type EngineRequest } from "../engine/choose_engine.ts";
 import { canonicalIp } from "../ip.ts";
 import {
   type NodePortSelection,
@@ -68,6 +68,7 @@ export async function runCommand(args: readonly string[]): Promise<number> {
   const udpTimeoutMs = durationMs(flags["udp-timeout"], "udp-timeout", {
     aboveZero: true,
   });
+  const workers = workerCount(flags.workers);
   const pollIntervalMs = durationMs(flags["poll-interval"], "poll-interval", {
     aboveZero: true,
   });
@@ -97,6 +98,13 @@ export async function runCommand(args: readonly string[]): Promise<number> {
     node: nodeName,
     source: client?.server ?? flags.manifests,
   });
+  const choice = await chooseEngine(flags.engine as EngineRequest, {
+    clock: systemClock,
+    workers,
+    udpTimeoutMs,
+  });
+  await using engine = choice.engine;
+  logger.info(`Moving bytes by ${engine.name}: ${choice.why}`);
   const proxy = startProxy({
     source,
     nodeName,
@@ -105,7 +113,7 @@ export async function runCommand(args: readonly string[]): Promise<number> {
     nodePorts,
     clusterCidrs,
     interfaceIps: interfaceAddresses,
-    engine: createPortableEngine({ clock: systemClock, udpTimeoutMs }),
+    engine,
     clock: systemClock,
     steering: (known, signal) =>
       steer(flags.steer as SteeringRequest, {
@@ -137,6 +145,19 @@ export async function runCommand(args: readonly string[]): Promise<number> {
 }
 
 const CLEANUP_TIMEOUT_MS = 10_000;
+
+/** As many as there can be sensibly: each is a thread of the process. */
+const WORKERS_MAX = 64;
+
+function workerCount(text: string): number {
+  const count = Number(text);
+  if (!/^[0-9]+$/.test(text) || count < 1 || count > WORKERS_MAX) {
+    throw new UserError(
+      `Invalid value "${text}" for --workers: want a number from 1 to ${WORKERS_MAX}`,
+    );
+  }
+  return count;
+}
 
 /** @throws {UserError} naming the part that is wrong */
 function nodePortAddresses(text: string): NodePortSelection {

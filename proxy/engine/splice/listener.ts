@@ -9,7 +9,7 @@
 import { formatHostPort, ipFamily } from "../../ip.ts";
 import { Admission } from "../admission.ts";
 import type { ListenAddress } from "../engine.ts";
-import { EAGAIN, ECONNABORTED, EINTR, errnoText } from "./errors.ts";
+import { EAGAIN, ECONNABORTED, EINTR, EINVAL, errnoText } from "./errors.ts";
 import { decodeSockaddr, SOCKADDR_BYTES_MAX } from "./layouts.ts";
 import { EPOLLIN, SOCK_CLOEXEC, SOCK_NONBLOCK } from "./libc.ts";
 import type { Route } from "./messages.ts";
@@ -84,7 +84,7 @@ export class AcceptingListener implements EventHandler {
   }
 
   onEvents(): void {
-    const { libc } = this.#host;
+    const { libc, poller } = this.#host;
     for (let count = 0; count < ACCEPTS_MAX; count++) {
       length[0] = SOCKADDR_BYTES_MAX;
       const fd = libc.call.accept4(
@@ -98,6 +98,8 @@ export class AcceptingListener implements EventHandler {
         if (errno === EAGAIN) return;
         // The client was gone before we got to it: nothing is wrong with us.
         if (errno === ECONNABORTED || errno === EINTR) continue;
+        // It listens no more: the control thread has closed it, and says so.
+        if (errno === EINVAL) return poller.giveAway(this.#fd);
         return this.#pause(errnoText(errno));
       }
       this.#pauseMs = ACCEPT_PAUSE_MIN_MS;

@@ -1,0 +1,57 @@
+/**
+ * Which engine moves the bytes. In: what was asked for. Out: an engine, and why
+ * it is this one. The only place that knows both.
+ *
+ * @module
+ */
+import type { Clock } from "../../watch/clock.ts";
+import type { Engine } from "./engine.ts";
+import { createPortableEngine } from "./portable/engine.ts";
+import { createSpliceEngine, WORKERS } from "./splice/engine.ts";
+
+/** `auto`: `splice` where it can run, else `portable`. */
+export type EngineRequest = "auto" | "portable" | "splice";
+
+export interface ChooseEngineOptions {
+  readonly clock: Clock;
+  /** Threads of `splice`; `portable` has none. */
+  readonly workers?: number;
+  readonly udpTimeoutMs?: number;
+}
+
+/** An engine, which is to be disposed of at the end. */
+export interface EngineChoice {
+  readonly engine: Engine & AsyncDisposable;
+  /** A sentence for the log. */
+  readonly why: string;
+}
+
+/**
+ * Makes an engine that runs.
+ *
+ * @throws what keeps `splice` from running, if that was asked for
+ */
+export async function chooseEngine(
+  request: EngineRequest,
+  options: ChooseEngineOptions,
+): Promise<EngineChoice> {
+  const portable = createPortableEngine(options);
+  const engine = { ...portable, async [Symbol.asyncDispose]() {} };
+  if (request === "portable") return { engine, why: "it was asked for" };
+  try {
+    const { workers = WORKERS } = options;
+    // UDP is the portable engine's: see ./README.md.
+    const splice = createSpliceEngine({ ...options, workers, udp: portable });
+    await splice.ready;
+    const threads = workers === 1 ? "a thread" : `${workers} threads`;
+    return { engine: splice, why: `TCP has ${threads} of its own` };
+  } catch (error) {
+    if (!(error instanceof Error)) throw error;
+    if (request === "splice") {
+      throw new Error(`Cannot use the splice engine: ${error.message}`, {
+        cause: error.cause,
+      });
+    }
+    return { engine, why: `splice cannot run: ${error.message}` };
+  }
+}
