@@ -44,3 +44,32 @@ export function goDurationMs(text: string): number | undefined {
   // 1.1m is 66,000.00000000001 in binary.
   return Math.round(total * 1e6) / 1e6;
 }
+
+/**
+ * The same as Go's `Duration.String` writes it, which is what Kubernetes'
+ * files hold: `15m0s`, `250ms`, `0s`.
+ *
+ * @example
+ * ```ts
+ * import assert from "node:assert/strict";
+ * assert.equal(goDurationText(5_400_000), "1h30m0s");
+ * assert.equal(goDurationText(-1_500), "-1.5s");
+ * ```
+ */
+export function goDurationText(ms: number): string {
+  if (ms < 0) return `-${goDurationText(-ms)}`;
+  if (ms === 0) return "0s";
+  if (ms < 1e-3) return `${decimal(ms * 1e6)}ns`;
+  if (ms < 1) return `${decimal(ms * 1e3)}µs`;
+  if (ms < 1_000) return `${decimal(ms)}ms`;
+  const minutes = Math.floor(ms / 60_000);
+  const seconds = `${decimal((ms - minutes * 60_000) / 1_000)}s`;
+  if (minutes === 0) return seconds;
+  const hours = Math.floor(minutes / 60);
+  return `${hours === 0 ? "" : `${hours}h`}${minutes % 60}m${seconds}`;
+}
+
+/** At most nine digits after the point: a nanosecond is the smallest there is. */
+function decimal(value: number): string {
+  return String(Number(value.toFixed(9)));
+}

@@ -35,6 +35,7 @@ const SECTIONS: Readonly<Record<string, string>> = {
   "5": "Traffic policies and topology",
   "6": "NodePort, external IPs, load balancers",
   "7": "Health",
+  "8": "Configuration and process",
   "10": "Stale UDP flows",
   "12": "Kubernetes' own end-to-end tests",
 };

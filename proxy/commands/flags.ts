@@ -5,6 +5,7 @@
  *
  * @module
  */
+import { parsePortRange } from "../config/mod.ts";
 import { goDurationMs } from "../duration.ts";
 import { canonicalCidr } from "../ip.ts";
 import { UserError } from "./errors.ts";
@@ -169,16 +170,13 @@ export function portRange(
   text: string,
   flag: string,
 ): { first: number; last: number } | undefined {
-  if (/^(0(-0)?)?$/.test(text.trim())) return undefined;
-  const parts = /^(\d+)([-+])(\d+)$/.exec(text.trim());
-  const [first, second] = [Number(parts?.[1]), Number(parts?.[3])];
-  const last = parts?.[2] === "+" ? first + second : second;
-  if (parts === null || first < 1 || last > 65_535 || last <= first) {
+  const range = parsePortRange(text);
+  if (range === undefined) {
     throw new UserError(
       `Invalid value "${text}" for --${flag}: want first-last, such as 20000-29999`,
     );
   }
-  return { first, last };
+  return range === "any" ? undefined : range;
 }
 
 /**

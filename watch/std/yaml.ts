@@ -7,6 +7,11 @@
  */
 import { dump, loadAll } from "js-yaml";
 
+export interface ParseOptions {
+  /** Of a key that is there twice the last one counts; else it is an error. */
+  readonly allowDuplicateKeys?: boolean;
+}
+
 /**
  * Reads one YAML document (a file with several is split by the caller).
  *
@@ -14,9 +19,11 @@ import { dump, loadAll } from "js-yaml";
  * @throws {Error} a `YAMLException`, whose message names line and column, or a
  *   `SyntaxError` where there are several documents
  */
-export function parse(text: string): unknown {
+export function parse(text: string, options: ParseOptions = {}): unknown {
   // `load` would throw for an empty text, where `@std/yaml` answers null.
-  const documents: unknown[] = loadAll(text);
+  const documents: unknown[] = loadAll(text, {
+    json: options.allowDuplicateKeys ?? false,
+  });
   if (documents.length > 1) {
     throw new SyntaxError(
       `Cannot parse YAML as one document: it has ${documents.length}`,

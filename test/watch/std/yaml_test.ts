@@ -29,3 +29,10 @@ Deno.test("stringify() writes what parse() reads", () => {
   assert.deepEqual(parse(stringify(value)), value);
   assert.equal(stringify(value).includes(">-"), false);
 });
+
+Deno.test("parse() refuses a key that is there twice, unless told to take the last", () => {
+  assert.throws(() => parse("a: 1\na: 2\n"), /duplicated mapping key/);
+  assert.deepEqual(parse("a: 1\na: 2\n", { allowDuplicateKeys: true }), {
+    a: 2,
+  });
+});

@@ -1,0 +1,307 @@
+/**
+ * What a configuration may say (facts 8.52–8.68). In: values with defaults. Out:
+ * every problem, with the path that upstream's message for it has and what is
+ * allowed. Pure.
+ *
+ * What belongs to modes that do not run here is not checked, as upstream checks
+ * the sections of other modes than the chosen one only where it uses them.
+ *
+ * @module
+ */
+import { canonicalCidr, canonicalIp, ipFamily } from "../ip.ts";
+import { nodePortSelection } from "../node_addresses.ts";
+import { hostPortProblems } from "./bind_addresses.ts";
+import { type KubeProxyConfiguration, PROXY_MODE } from "./configuration.ts";
+import { DurationValue } from "./duration_value.ts";
+import type { Problem } from "./fields.ts";
+import { parsePortRange } from "./port_range.ts";
+
+/** Modes of upstream's that do not run here. */
+const OTHER_MODES = ["iptables", "ipvs", "nftables", "kernelspace"];
+
+const LOCAL_MODES = [
+  "ClusterCIDR",
+  "NodeCIDR",
+  "BridgeInterface",
+  "InterfaceNamePrefix",
+  "",
+];
+
+export function validate(config: KubeProxyConfiguration): Problem[] {
+  return [
+    ...modeProblems(config),
+    ...loggingProblems(config),
+    ...addressProblems(config),
+    ...kernelProblems(config),
+    ...periodProblems(config),
+    ...localProblems(config),
+    ...oldProblems(config),
+  ];
+}
+
+function modeProblems({ mode }: KubeProxyConfiguration): Problem[] {
+  if (mode === "" || mode === PROXY_MODE) return [];
+  return [{
+    field: "mode",
+    path: "Mode.ProxyMode",
+    value: mode,
+    text: OTHER_MODES.includes(mode)
+      ? `does not run in kube-portal yet; set ${PROXY_MODE}, or leave it blank`
+      : `must be ${PROXY_MODE} or blank`,
+  }];
+}
+
+function loggingProblems(
+  { logging, showHiddenMetricsForVersion }: KubeProxyConfiguration,
+): Problem[] {
+  const problems: Problem[] = [];
+  const { format, verbosity } = logging;
+  if (format !== "text" && format !== "json") {
+    problems.push({
+      field: "logging.format",
+      path: "logging.format",
+      value: format,
+      text: "Unsupported log format; supported: text, json",
+    });
+  }
+  if (verbosity < 0) {
+    problems.push({
+      field: "logging.verbosity",
+      path: "logging.verbosity",
+      value: verbosity,
+      text: "must be greater than or equal to 0",
+    });
+  }
+  if (!/^(\d+\.\d+)?$/.test(showHiddenMetricsForVersion)) {
+    problems.push({
+      field: "showHiddenMetricsForVersion",
+      path: "ShowHiddenMetricsForVersion",
+      value: showHiddenMetricsForVersion,
+      text: "must be a version such as 1.35, or blank",
+    });
+  }
+  return problems;
+}
+
+function addressProblems(config: KubeProxyConfiguration): Problem[] {
+  const { bindAddress, healthzBindAddress, metricsBindAddress } = config;
+  const problems: Problem[] = [];
+  if (canonicalIp(bindAddress) === undefined) {
+    problems.push({
+      field: "bindAddress",
+      path: "BindAddress",
+      value: bindAddress,
+      text: "not a valid textual representation of an IP address",
+    });
+  }
+  // Empty is how health is turned off; metrics cannot be (fact 8.43).
+  if (healthzBindAddress !== "") {
+    problems.push(
+      ...hostPortProblems(healthzBindAddress).map((text) => ({
+        field: "healthzBindAddress",
+        path: "HealthzBindAddress",
+        value: healthzBindAddress,
+        text,
+      })),
+    );
+  }
+  problems.push(
+    ...hostPortProblems(metricsBindAddress).map((text) => ({
+      field: "metricsBindAddress",
+      path: "MetricsBindAddress",
+      value: metricsBindAddress,
+      text,
+    })),
+  );
+  config.nodePortAddresses.forEach((value, i) => {
+    if (!("invalid" in nodePortSelection(value))) return;
+    problems.push({
+      field: `nodePortAddresses[${i}]`,
+      path: `NodePortAddresses[${i}]`,
+      value,
+      text: "must be a valid CIDR, primary, localhost or all",
+    });
+  });
+  return problems;
+}
+
+const MAX_MASQUERADE_BIT = 31;
+const MAX_OOM_SCORE_ADJ = 1_000;
+
+/** Upstream's paths are those of its Go types; the file's are flatter. */
+const CONNTRACK_PATH = "KubeProxyLinuxConfiguration" +
+  ".KubeProxyConntrackConfiguration";
+
+const CONNTRACK_FIELDS = [
+  ["maxPerCore", "MaxPerCore"],
+  ["min", "Min"],
+  ["tcpEstablishedTimeout", "TCPEstablishedTimeout"],
+  ["tcpCloseWaitTimeout", "TCPCloseWaitTimeout"],
+  ["udpTimeout", "UDPTimeout"],
+  ["udpStreamTimeout", "UDPStreamTimeout"],
+] as const;
+
+/** None of it does anything here; a value that is wrong is told all the same. */
+function kernelProblems(config: KubeProxyConfiguration): Problem[] {
+  const problems: Problem[] = [];
+  const { iptables, oomScoreAdj, conntrack, clientConnection } = config;
+  const bit = iptables.masqueradeBit;
+  if (bit < 0 || bit > MAX_MASQUERADE_BIT) {
+    problems.push({
+      field: "iptables.masqueradeBit",
+      path: "KubeProxyIPTablesConfiguration.MasqueradeBit",
+      value: bit,
+      text: `must be within the range [0, ${MAX_MASQUERADE_BIT}]`,
+    });
+  }
+  if (Math.abs(oomScoreAdj) > MAX_OOM_SCORE_ADJ) {
+    problems.push({
+      field: "oomScoreAdj",
+      path: "KubeProxyLinuxConfiguration.OOMScoreAdj",
+      value: oomScoreAdj,
+      text:
+        `must be within the range [-${MAX_OOM_SCORE_ADJ}, ${MAX_OOM_SCORE_ADJ}]`,
+    });
+  }
+  for (const [name, path] of CONNTRACK_FIELDS) {
+    const value = conntrack[name];
+    if (value >= 0) continue;
+    problems.push({
+      field: `conntrack.${name}`,
+      path: `${CONNTRACK_PATH}.${path}`,
+      value: /timeout$/i.test(name) ? new DurationValue(value) : value,
+      text: "must be greater than or equal to 0",
+    });
+  }
+  if (clientConnection.burst < 0) {
+    problems.push({
+      field: "clientConnection.burst",
+      path: "ClientConnection.Burst",
+      value: clientConnection.burst,
+      text: "must be greater than or equal to 0",
+    });
+  }
+  return problems;
+}
+
+function periodProblems(config: KubeProxyConfiguration): Problem[] {
+  const { iptables: { syncPeriod, minSyncPeriod }, configSyncPeriod } = config;
+  const problems: Problem[] = [];
+  const check = (
+    isRight: boolean,
+    [field, path, value]: readonly [string, string, number],
+    text: string,
+  ) => {
+    if (isRight) return;
+    problems.push({ field, path, value: new DurationValue(value), text });
+  };
+  check(
+    configSyncPeriod > 0,
+    ["configSyncPeriod", "ConfigSyncPeriod", configSyncPeriod],
+    "must be greater than 0",
+  );
+  check(
+    syncPeriod > 0,
+    ["iptables.syncPeriod", "SyncPeriod", syncPeriod],
+    "must be greater than 0",
+  );
+  check(
+    minSyncPeriod >= 0,
+    ["iptables.minSyncPeriod", "MinSyncPeriod", minSyncPeriod],
+    "must be greater than or equal to 0",
+  );
+  check(
+    syncPeriod >= minSyncPeriod,
+    // The value that upstream shows here is the other one (fact 8.60).
+    ["iptables.syncPeriod", "SyncPeriod", minSyncPeriod],
+    "must be greater than or equal to KubeProxyConfiguration.MinSyncPeriod",
+  );
+  return problems;
+}
+
+function localProblems(config: KubeProxyConfiguration): Problem[] {
+  const { detectLocalMode: mode, detectLocal, clusterCIDR } = config;
+  if (!LOCAL_MODES.includes(mode)) {
+    return [{
+      field: "detectLocalMode",
+      path: "DetectLocalMode",
+      value: mode,
+      kind: "Unsupported value",
+      text: `supported values: ${
+        LOCAL_MODES.map((each) => JSON.stringify(each)).join(", ")
+      }`,
+    }];
+  }
+  const mustNotBeEmpty = (field: string, path: string): Problem => ({
+    field: `detectLocal.${field}`,
+    path: `DetectLocalConfiguration.${path}`,
+    value: "",
+    text: "must not be empty",
+  });
+  if (mode === "BridgeInterface" && detectLocal.bridgeInterface === "") {
+    return [mustNotBeEmpty("bridgeInterface", "InterfaceName")];
+  }
+  if (mode === "InterfaceNamePrefix" && !detectLocal.interfaceNamePrefix) {
+    return [mustNotBeEmpty("interfaceNamePrefix", "InterfacePrefix")];
+  }
+  return mode === "ClusterCIDR" ? clusterCidrProblems(clusterCIDR) : [];
+}
+
+function clusterCidrProblems(clusterCIDR: string): Problem[] {
+  if (clusterCIDR === "") return [];
+  const field = "clusterCIDR";
+  const path = "DetectLocalConfiguration.ClusterCIDRs";
+  const texts = clusterCIDR.split(",");
+  const cidrs = texts.map((text) => canonicalCidr(text.trim()));
+  const [first, second] = cidrs;
+  const isPair = texts.length === 2 &&
+    (first === undefined || second === undefined ||
+      ipFamily(first) !== ipFamily(second));
+  const problems: Problem[] = [];
+  if (texts.length > 1 && !isPair) {
+    problems.push({
+      field,
+      path,
+      value: texts,
+      // The missing parenthesis is upstream's.
+      text: "must be a either a single CIDR or dual-stack pair of CIDRs " +
+        "(e.g. [10.100.0.0/16, fde4:8dba:82e1::/48]",
+    });
+  }
+  cidrs.forEach((cidr, i) => {
+    if (cidr !== undefined) return;
+    problems.push({
+      field,
+      path: `${path}[${i}]`,
+      value: texts[i],
+      text: "must be a valid CIDR block " +
+        "(e.g. 10.100.0.0/16 or fde4:8dba:82e1::/48)",
+    });
+  });
+  return problems;
+}
+
+/** Fields of the userspace mode that upstream had, and no longer checks. */
+function oldProblems(
+  { portRange, udpIdleTimeout }: KubeProxyConfiguration,
+): Problem[] {
+  const problems: Problem[] = [];
+  if (parsePortRange(portRange) === undefined) {
+    problems.push({
+      field: "portRange",
+      path: "PortRange",
+      value: portRange,
+      text:
+        "must be a range of two ports or more such as 20000-29999, or blank",
+    });
+  }
+  if (udpIdleTimeout < 0) {
+    problems.push({
+      field: "udpIdleTimeout",
+      path: "UDPIdleTimeout",
+      value: new DurationValue(udpIdleTimeout),
+      text: "must be greater than or equal to 0",
+    });
+  }
+  return problems;
+}
