@@ -52,7 +52,7 @@ async function dump(node: Namespace): Promise<string> {
 
 testWith(
   [netns],
-  "route adds, adopts, repairs and cleans up real routes, twice, and leaves foreign ones alone",
+  "[12.62] route adds, adopts, repairs and cleans up real routes, twice, and leaves foreign ones alone",
   async (t) => {
     await using net = await Network.create({ hosts: ["outside"] });
     const { node } = net;

@@ -115,12 +115,13 @@ export class KubeWriter {
   }
 }
 
-function collectionOf({ kind }: KubeObject): string {
+/** Where objects of this kind are made. */
+export function collectionOf({ kind }: KubeObject): string {
   const path = COLLECTIONS[kind];
   if (path === undefined) throw new RangeError(`No collection of ${kind}`);
   return path;
 }
 
-function pathOf(object: KubeObject): string {
+export function pathOf(object: KubeObject): string {
   return `${collectionOf(object)}/${object.metadata.name}`;
 }
