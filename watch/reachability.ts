@@ -10,14 +10,24 @@ import { isUnreachable } from "./unreachable.ts";
 
 const logger = getLogger("watch");
 
+/** A server that goes away is cut, closed and refused within a moment. */
+const NEW_REASON_AFTER_MS = 10_000;
+
+/** As it was last told. */
+interface Away {
+  readonly reason: string;
+  readonly toldAt: number;
+  readonly since: number;
+}
+
 /**
  * 1. The first failure is a warning; those that follow are not, unless the
- *    reason is another.
+ *    reason is another, and still is ten seconds later.
  * 2. The first answer ends it, and is told with the time it took.
  */
 export class Reachability {
   readonly #clock: Clock;
-  #away: { readonly reason: string; readonly since: number } | undefined;
+  #away: Away | undefined;
 
   constructor(clock: Clock = systemClock) {
     this.#clock = clock;
@@ -31,10 +41,17 @@ export class Reachability {
     if (!isUnreachable(error)) return false;
     const { server, reason } = error;
     const message = "Cannot reach the API server; what is known stays served";
-    if (this.#away?.reason === reason) {
+    const now = this.#clock.now();
+    const away = this.#away;
+    if (
+      away !== undefined &&
+      (away.reason === reason || now - away.toldAt < NEW_REASON_AFTER_MS)
+    ) {
       logger.debug(message, { server, resource, cause: error });
-    } else logger.warn(message, { server, reason });
-    this.#away = { reason, since: this.#away?.since ?? this.#clock.now() };
+    } else {
+      logger.warn(message, { server, reason });
+      this.#away = { reason, toldAt: now, since: away?.since ?? now };
+    }
     return true;
   }
 

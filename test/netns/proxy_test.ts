@@ -240,7 +240,7 @@ testWith(
     await t.step("--cleanup-on-exit leaves the machine as it was", async () => {
       await using third = routed(node, ...args, "--cleanup-on-exit");
       await third.waitFor(" Ready ");
-      assert.match(await who(pod1, WEB[1]), /^pod[12]$/);
+      assert.match(await who(pod1, WEB[1]), /^pod[12]$/, third.output);
       await stop(third);
       assert.deepEqual(await allRoutes(node), untouched);
     });

@@ -60,8 +60,10 @@ Deno.test("Reachability leaves other errors to its caller", async () => {
 });
 
 Deno.test("Reachability tells when the reason becomes another, and of the next time", async () => {
-  const lines = await logged((reachability) => {
+  const lines = await logged(async (reachability, clock) => {
     reachability.lost("services", refused());
+    reachability.lost("nodes", refused("it closed the connection"));
+    await clock.advance(10_000);
     reachability.lost("services", refused("host name not found"));
     reachability.answered(SERVER);
     reachability.lost("services", refused("host name not found"));
@@ -69,7 +71,7 @@ Deno.test("Reachability tells when the reason becomes another, and of the next t
   assert.deepEqual(lines, [
     `${AWAY}"connection refused"`,
     `${AWAY}"host name not found"`,
-    `INFO  watch: The API server answers again server=${SERVER} awaySeconds=0`,
+    `INFO  watch: The API server answers again server=${SERVER} awaySeconds=10`,
     `${AWAY}"host name not found"`,
   ]);
 });
