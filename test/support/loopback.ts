@@ -70,19 +70,24 @@ export function connect(ip: string, port: number): Promise<Deno.TcpConn> {
  * nobody listens, `closed` if the connection ends without an answer.
  */
 export async function whoAnswers(ip: string, port: number): Promise<string> {
-  let connection;
+  let answer;
   try {
-    connection = await connect(ip, port);
+    using connection = await connect(ip, port);
+    answer = await within(CLIENT_TIMEOUT_MS, ask(connection));
   } catch (error) {
     if (error instanceof Deno.errors.ConnectionRefused) return "refused";
-    // It was in the backlog of a listener that has just been closed.
-    if (error instanceof Deno.errors.ConnectionReset) return "closed";
+    // Maybe it was in the backlog of a listener that has just been closed.
+    if (isCutOff(error)) return "closed";
     throw error;
   }
-  using _connection = connection;
-  const answer = await within(CLIENT_TIMEOUT_MS, ask(connection));
   const [, body = ""] = answer.split("\r\n\r\n");
   return body.split(" ")[0] || "closed";
+}
+
+function isCutOff(error: unknown): boolean {
+  return error instanceof Deno.errors.ConnectionReset ||
+    error instanceof Deno.errors.BrokenPipe ||
+    error instanceof Deno.errors.NotConnected;
 }
 
 /** Who answered how often, of `times` connections one after the other. */
@@ -126,7 +131,7 @@ async function readAll(connection: Deno.Conn): Promise<string> {
       more = await hear(connection)
     ) text += more;
   } catch (error) {
-    if (!(error instanceof Deno.errors.ConnectionReset)) throw error;
+    if (!isCutOff(error)) throw error;
   }
   return text;
 }
