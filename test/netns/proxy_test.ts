@@ -280,19 +280,32 @@ testWith(
 );
 
 testWith(
-  [netns],
-  "run --steer route says once which Service port a wildcard listener holds, and goes on",
-  async () => {
+  [netns, program("iptables-save")],
+  "run --steer route redirects the Service port that a wildcard listener holds",
+  async (t) => {
     await using stack = new AsyncDisposableStack();
-    const { net: { node }, pods: [pod1], folder } = await stage(stack);
+    const { net: { node }, pods: [pod1, pod2], folder } = await stage(stack);
+    stack.use(await pod1.endpoint([`udp/${pod1.ipv4}/${POD_PORT}`]));
+    const ports = [
+      { name: "http", port: 8081, protocol: "TCP" },
+      { name: "dns", port: 8053, protocol: "UDP" },
+    ];
+    const object = kubeService("other", "10.96.0.40", {});
+    const slice = kubeSlice("other", [pod1.ipv4], {});
     await folder.write(
       "other.yaml",
       manifest(
-        kubeService("other", "10.96.0.40", { http: 8081 }),
-        kubeSlice("other", [pod1.ipv4], { http: POD_PORT }),
+        { ...object, spec: { clusterIP: "10.96.0.40", ports } },
+        { ...slice, ports: ports.map((each) => ({ ...each, port: POD_PORT })) },
       ),
     );
-    const holder = stack.use(await node.endpoint(["tcp/0.0.0.0/8081"], "host"));
+    const held = ["tcp/0.0.0.0/8081", "udp/0.0.0.0/8053"];
+    const holder = stack.use(await node.endpoint(held, "host"));
+    const ask = (from: Namespace, ip: string) =>
+      Promise.all([
+        from.dial("tcp", ip, { port: 8081, text: "x" }),
+        from.dial("udp", ip, { port: 8053, text: "x" }),
+      ]);
     const proxy = stack.use(routed(
       node,
       `--manifests=${folder.path}`,
@@ -300,16 +313,59 @@ testWith(
     ));
     await proxy.waitFor(" Ready ");
     assert.match(await who(pod1, WEB[0]), /^pod[12]$/);
-    holder.kill("SIGKILL");
-    await holder.status;
-    // It tries again by itself.
-    await proxy.waitFor("added service port default/other:http");
-    assert.equal(await who(pod1, "10.96.0.40", 8081), "pod1");
-    const warnings = [...proxy.output.matchAll(/^.* WARN .*$/gm)];
-    assert.equal(warnings.length, 1, proxy.output);
-    assert.match(
-      String(warnings[0]),
-      /Cannot listen on 10\.96\.0\.40:8081\/TCP for default\/other:http; trying again reason=/,
+
+    await t.step(
+      "a process that was there before us keeps its port",
+      async () => {
+        // By itself, with the next pass.
+        await proxy.waitFor("added service port default/other:http");
+        await proxy.waitFor("added service port default/other:dns");
+        for (const client of [pod2, node]) {
+          const answers = await ask(client, "10.96.0.40");
+          for (const answer of answers) assert.match(answer, /^pod1 .*\nx$/);
+        }
+        for (const answer of await ask(pod2, node.ipv4)) {
+          assert.match(answer, /^host .*\nx$/);
+        }
+        const warnings = [...proxy.output.matchAll(/^.* WARN .*$/gm)];
+        assert.equal(warnings.length, 2, proxy.output);
+        for (const [warning] of warnings) {
+          assert.match(
+            warning,
+            /Cannot listen on 10\.96\.0\.40:80\d\d\/(TCP|UDP) for default\/other:(http|dns); trying again reason=/,
+          );
+        }
+      },
     );
+    await t.step("one that comes after us finds the port taken", async () => {
+      await using late = node.startDeno("test/support/endpoint.ts", [
+        "late",
+        `tcp/0.0.0.0/${PORT}`,
+      ]);
+      assert.notEqual((await late.status).code, 0);
+      assert.match(late.output, /AddrInUse/);
+      assert.match(await who(pod2, WEB[0]), /^pod[12]$/);
+    });
+    await t.step("a restart goes on so", async () => {
+      await stop(proxy);
+      const next = stack.use(routed(
+        node,
+        `--manifests=${folder.path}`,
+        `--service-cidr=${CIDRS.join()}`,
+      ));
+      await next.waitFor(" Ready ");
+      for (const answer of await ask(pod2, "10.96.0.40")) {
+        assert.match(answer, /^pod1 .*\nx$/);
+      }
+      holder.kill("SIGKILL");
+      await holder.status;
+      for (const answer of await ask(pod2, "10.96.0.40")) {
+        assert.match(answer, /^pod1 .*\nx$/);
+      }
+      await stop(next);
+      await using cleanup = startKubePortal(["cleanup"], { namespace: node });
+      assert.equal((await cleanup.status).code, 0);
+      assert.deepEqual(await routes(node), []);
+    });
   },
 );

@@ -6,6 +6,7 @@ import assert from "node:assert/strict";
 import { CommandError, type CommandRunner } from "../../proxy/rules/command.ts";
 import { RedirectSteering } from "../../proxy/rules/redirect.ts";
 import type { AddressKind, ServiceAddress } from "../../proxy/steering.ts";
+import { eventually } from "../support/loopback.ts";
 import { type Namespace, netns, Network } from "../support/netns.ts";
 import { program, testWith } from "../support/needs.ts";
 
@@ -279,6 +280,107 @@ async function flush(node: Namespace, kind: string): Promise<void> {
   }
   await node.run(["ip", "route", "flush", "table", "local", "proto", "107"]);
 }
+
+testWith(
+  [netns, program("iptables-nft-restore")],
+  "redirect serves pods whose interface has no address on the node, as REDIRECT would not",
+  async () => {
+    await using net = await Network.create({ pods: 1 });
+    const { node, pods: [pod] } = net;
+    assert.ok(pod !== undefined);
+    // As Calico and the AWS VPC CNI have it: routes instead of a subnet.
+    const [{ address: bridge }] = JSON.parse(
+      await node.run(["ip", "-json", "link", "show", "cbr0"]),
+    );
+    await node.run(["ip", "-batch", "-"], {
+      stdin: `addr flush dev cbr0
+route add ${pod.ipv4} dev cbr0
+addr add 192.0.2.11/32 dev lo
+`,
+    });
+    const gateway = ["10.244.0.1", "lladdr", bridge, "dev", "eth0"] as const;
+    await pod.run(["ip", "neigh", "replace", ...gateway, "nud", "permanent"]);
+    const steering = redirectOn(node, "nft");
+    await steering.start(signal);
+    const { child } = await serve(steering, node, [address("10.96.0.10")]);
+    await using _child = child;
+    assert.match(
+      await pod.dial("tcp", "10.96.0.10", { port: 80 }),
+      /^service /,
+    );
+
+    await node.run(["iptables-nft-restore", "--noflush"], {
+      stdin: `*nat
+-I PREROUTING 1 -d 10.96.0.11 -p tcp --dport 80 -j REDIRECT --to-ports 9999
+COMMIT
+`,
+    });
+    await using _wildcard = await node.endpoint(["tcp/0.0.0.0/9999"]);
+    assert.equal(
+      await pod.dial("tcp", "10.96.0.11", { port: 80, timeoutMs: 1_000 }),
+      "error: Timeout",
+    );
+  },
+);
+
+testWith(
+  [netns, program("iptables-nft-restore"), program("conntrack")],
+  "redirect leads UDP clients to the new port of their Service, and to the first",
+  async (t) => {
+    await using net = await Network.create({ pods: 1, hosts: ["outside"] });
+    const { node, pods: [pod] } = net;
+    assert.ok(pod !== undefined);
+    // A node as it is: it routes, and has rules that track connections.
+    await node.run([
+      "sysctl",
+      "-qw",
+      "net.ipv4.ip_forward=1",
+      "net.ipv6.conf.all.forwarding=1",
+    ]);
+    for (const program of ["iptables-nft", "ip6tables-nft"]) {
+      const tracked = ["-m", "conntrack", "--ctstate", "INVALID"] as const;
+      await node.run([program, "-A", "FORWARD", ...tracked, "-j", "DROP"]);
+    }
+    const steering = redirectOn(node, "nft");
+    await steering.start(signal);
+    const dns = ["10.96.0.10", "fd00:96::a"].map((ip) =>
+      address(ip, 53, { protocol: "UDP" })
+    );
+    // They send from one port, and began before there was a rule.
+    const clients = dns.map(({ ip }) =>
+      pod.startDeno("test/support/udp_client.ts", [ip, "53"])
+    );
+    await using stack = new AsyncDisposableStack();
+    for (const client of clients) stack.use(client);
+    for (const family of ["ipv4", "ipv6"]) {
+      const list = ["conntrack", "-L", "-p", "udp", "-f", family] as const;
+      await eventually(
+        `a flow of ${family}`,
+        () => node.run([...list]),
+        (flows) => flows.includes("dport=53"),
+      );
+    }
+    const { child } = await serve(steering, node, dns);
+    stack.use(child);
+    await t.step("to the first", async () => {
+      for (const client of clients) await client.waitFor("answer service");
+    });
+    await t.step("to another", async () => {
+      const inUse = new Deno.errors.AddrInUse("as if");
+      const opened = dns.map((address) => {
+        const listen = steering.fallbackAddress(address, inUse);
+        assert.ok(listen !== undefined);
+        return { address, listen };
+      });
+      const places = opened.map(({ listen }) =>
+        `udp/${listen.ip}/${listen.port}`
+      );
+      stack.use(await node.endpoint(places, "another"));
+      await steering.sync({ opened, closed: [], released: [] }, signal);
+      for (const client of clients) await client.waitFor("answer another");
+    });
+  },
+);
 
 function sorted(text: string): string[] {
   return text.split("\n").sort();
