@@ -56,6 +56,7 @@ export class PortProxy {
   readonly #unsteered = new Set<string>();
   readonly #listeners = new Map<string, PortBinding & { listener: Listener }>();
   readonly #failures = new Map<string, ListenFailure>();
+  #revision = 0;
 
   constructor(state: ServicePortState, options: PortProxyOptions) {
     this.#pass = options.pass;
@@ -88,6 +89,11 @@ export class PortProxy {
     return this.#failures.values();
   }
 
+  /** Another number after every change of addresses, listeners or failures. */
+  get revision(): number {
+    return this.#revision;
+  }
+
   /** Some address that is wanted has no listener, and could have one. */
   get isIncomplete(): boolean {
     for (const key of this.#wanted.keys()) {
@@ -112,6 +118,7 @@ export class PortProxy {
   }
 
   #want(node: NodeAddresses): void {
+    this.#revision++;
     const { servicePort } = this.#state;
     this.#addresses = new Map(
       serviceAddresses(servicePort, node).map((each) => [
@@ -156,11 +163,14 @@ export class PortProxy {
       );
     }
     this.#failures.set(key, { address, reason });
+    this.#revision++;
   }
 
   /** An address that was lost is its own again. */
   grant(key: string): void {
-    if (this.#lost.delete(key)) this.#failures.delete(key);
+    if (!this.#lost.delete(key)) return;
+    this.#failures.delete(key);
+    this.#revision++;
   }
 
   /** After a repair: what was not steered may be now. */
@@ -189,6 +199,7 @@ export class PortProxy {
         this.#listeners.set(key, binding);
         this.#pass.opened({ address, listen: listener.address });
         this.#failures.delete(key);
+        this.#revision++;
         logger.info(`added service port ${address.name} ${key}`, {
           endpoints: reachableEndpoints(this.#state).length,
           ...(listener.address.ip === address.ip &&
@@ -232,6 +243,7 @@ export class PortProxy {
         `Cannot listen on ${key} for ${failure.address.name}; trying again`,
         { reason: failure.reason },
       );
+      this.#revision++;
     }
     this.#failures.set(key, failure);
   }
@@ -241,6 +253,7 @@ export class PortProxy {
     if (open === undefined) return;
     open.listener.close();
     this.#listeners.delete(key);
+    this.#revision++;
     this.#pass.closed(open.address);
     logger.info(`removed service port ${open.address.name} ${key}`);
   }

@@ -63,6 +63,16 @@ export class Proxier {
     return this.#ports.values();
   }
 
+  /** ServicePorts that are gone and have open connections. */
+  get draining(): Iterable<PortProxy> {
+    return this.#draining.keys();
+  }
+
+  /** Address key → why packets for it do not come. */
+  get steeringFailures(): ReadonlyMap<string, string> {
+    return this.#steeringFailures;
+  }
+
   /**
    * One sync. Listeners that nobody wants are closed before any is opened, so
    * that an address can change hands within one sync.

@@ -30,6 +30,8 @@ export interface SyncTimes {
   readonly queuedAt?: number;
   /** The last success, or the start. */
   readonly updatedAt: number;
+  /** The last request of all; missing before the first. */
+  readonly requestedAt?: number;
 }
 
 export interface SyncRunnerOptions {
@@ -38,6 +40,8 @@ export interface SyncRunnerOptions {
   readonly periodMs: number;
   /** `again`: part of it could not be made so, try again soon. */
   readonly sync: () => Promise<"done" | "again">;
+  /** Told how long a sync took that did not throw; milliseconds. */
+  readonly synced?: (ms: number) => void;
 }
 
 const FIRST_RETRY_MS = 1_000;
@@ -51,6 +55,7 @@ export class SyncRunner {
   /** The first request that the running sync, or a failed one, is for. */
   #servingSince: number | undefined;
   #updatedAt: number;
+  #requestedAt: number | undefined;
   #failures = 0;
 
   constructor(options: SyncRunnerOptions) {
@@ -61,13 +66,18 @@ export class SyncRunner {
   get times(): SyncTimes {
     // Kept while a sync runs: one that hangs is as bad as one that fails.
     const queuedAt = this.#servingSince ?? this.#queuedAt;
-    return queuedAt === undefined
-      ? { updatedAt: this.#updatedAt }
-      : { queuedAt, updatedAt: this.#updatedAt };
+    return {
+      ...(queuedAt === undefined ? {} : { queuedAt }),
+      updatedAt: this.#updatedAt,
+      ...(this.#requestedAt === undefined
+        ? {}
+        : { requestedAt: this.#requestedAt }),
+    };
   }
 
   request(): void {
-    this.#queuedAt ??= this.#options.clock.now();
+    this.#requestedAt = this.#options.clock.now();
+    this.#queuedAt ??= this.#requestedAt;
     this.#wake.resolve();
   }
 
@@ -113,11 +123,13 @@ export class SyncRunner {
     this.#servingSince ??= this.#queuedAt ?? this.#options.clock.now();
     this.#queuedAt = undefined;
     this.#wake = Promise.withResolvers<void>();
+    const startedAt = performance.now();
     try {
       const result = await this.#options.sync();
       this.#failures = result === "done" ? 0 : this.#failures + 1;
       this.#updatedAt = this.#options.clock.now();
       this.#servingSince = undefined;
+      this.#options.synced?.(performance.now() - startedAt);
     } catch (error) {
       this.#failures++;
       logger.error("Cannot sync; trying again", { cause: error });

@@ -34,8 +34,9 @@ const SECTIONS: Readonly<Record<string, string>> = {
   "4": "Session affinity",
   "5": "Traffic policies and topology",
   "6": "NodePort, external IPs, load balancers",
-  "7": "Health",
+  "7": "Health and metrics",
   "8": "Configuration and process",
+  "9": "Sync timing",
   "10": "Stale UDP flows",
   "12": "Kubernetes' own end-to-end tests",
 };

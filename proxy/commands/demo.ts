@@ -30,6 +30,9 @@ import { serviceTable, tryThis } from "./demo_words.ts";
 import { DEMO_FLAGS } from "./flag_tables.ts";
 import { parseFlags, wholeNumber } from "./flags.ts";
 import { untilSignal } from "./signals.ts";
+import { measuredClient } from "./measured_client.ts";
+import { ProxyCounters } from "../status/proxy_counters.ts";
+import { loadMetricsHandler } from "./serve_status.ts";
 import { type RunningProxy, startProxy } from "./start_proxy.ts";
 import { print, printError } from "./terminal.ts";
 import { setupLogging } from "./verbosity.ts";
@@ -50,6 +53,10 @@ export async function demoCommand(args: readonly string[]): Promise<number> {
     flag: "healthz-bind-address",
     defaultPort: 10256,
   });
+  const metricsAddress = bindAddress(flags["metrics-bind-address"], {
+    flag: "metrics-bind-address",
+    defaultPort: 10249,
+  });
 
   await using stack = new AsyncDisposableStack();
   const apiserver = stack.use(
@@ -69,15 +76,27 @@ export async function demoCommand(args: readonly string[]): Promise<number> {
     ]),
   );
   await createSamples(client, pods);
+  const counters = new ProxyCounters();
   const proxy = stack.adopt(
-    startDemoProxy(client),
+    startDemoProxy(measuredClient(client, counters), counters),
     async (proxy) => void await proxy.stop(AbortSignal.timeout(DRAIN_MS)),
   );
   const health = healthAddress && stack.adopt(
     serveHttp({
       address: healthAddress,
       flag: "healthz-bind-address",
-      handler: healthApp(proxy.health).fetch,
+      handler: healthApp(
+        proxy.health,
+        (path, code) => counters.healthAnswered(path, code),
+      ).fetch,
+    }),
+    (server) => server.shutdown(),
+  );
+  const metrics = metricsAddress && stack.adopt(
+    serveHttp({
+      address: metricsAddress,
+      flag: "metrics-bind-address",
+      handler: await loadMetricsHandler({ proxy, configz: demoConfigz }),
     }),
     (server) => server.shutdown(),
   );
@@ -85,7 +104,12 @@ export async function demoCommand(args: readonly string[]): Promise<number> {
   print(serviceTable(proxy));
   if (!flags.once) {
     print(
-      tryThis({ proxy, apiserverUrl: url, health: health?.addr }),
+      tryThis({
+        proxy,
+        apiserverUrl: url,
+        health: health?.addr,
+        metrics: metrics?.addr,
+      }),
     );
     await untilSignal();
     return 0;
@@ -97,7 +121,19 @@ export async function demoCommand(args: readonly string[]): Promise<number> {
   return problems.length === 0 ? 0 : 1;
 }
 
-function startDemoProxy(client: ApiClient): RunningProxy {
+function demoConfigz(): Record<string, unknown> {
+  return {
+    kind: "KubeProxyConfiguration",
+    apiVersion: "kubeproxy.config.k8s.io/v1alpha1",
+    hostnameOverride: DEMO_NODE,
+    mode: "userspace",
+  };
+}
+
+function startDemoProxy(
+  client: ApiClient,
+  counters: ProxyCounters,
+): RunningProxy {
   return startProxy({
     source: (signal) =>
       createClusterSource(client, {
@@ -111,6 +147,7 @@ function startDemoProxy(client: ApiClient): RunningProxy {
     interfaceIps: interfaceAddresses,
     engine: createPortableEngine({ clock: systemClock }),
     clock: systemClock,
+    counters,
     steering: async (known, signal) => {
       // The demo changes nothing on the machine it runs on.
       const choice = await chooseSteering("none", {

@@ -30,10 +30,11 @@ export function serviceTable(proxy: RunningProxy): string {
 
 /** Lines to paste into another terminal. */
 export function tryThis(
-  { proxy, apiserverUrl, health }: {
+  { proxy, apiserverUrl, health, metrics }: {
     proxy: RunningProxy;
     apiserverUrl: string;
     health: Deno.NetAddr | undefined;
+    metrics: Deno.NetAddr | undefined;
   },
 ): string {
   const first = [...proxy.ports()].flatMap(({ bindings }) => [...bindings])
@@ -52,6 +53,12 @@ ${
         formatHostPort(health.hostname, health.port)
       }/healthz\n`
   }
-Ctrl-C ends it.
+${
+    metrics === undefined
+      ? ""
+      : `\nDashboard: http://${
+        formatHostPort(metrics.hostname, metrics.port)
+      }/\n\n`
+  }Ctrl-C ends it.
 `;
 }

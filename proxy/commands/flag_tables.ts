@@ -84,6 +84,13 @@ export const RUN_FLAGS = {
     default: "0.0.0.0:10256",
     help: "Where /healthz and /livez answer; empty: nowhere.",
   },
+  "metrics-bind-address": {
+    type: "string",
+    value: "IP:PORT",
+    default: "127.0.0.1:10249",
+    help:
+      "Where /metrics, /proxyMode and /configz answer, and on loopback the dashboard; empty: nowhere.",
+  },
   "drain-timeout": {
     type: "string",
     value: "DURATION",
@@ -139,6 +146,12 @@ export const DEMO_FLAGS = {
     value: "IP:PORT",
     default: "127.0.0.1:10256",
     help: "Where /healthz and /livez answer; empty: nowhere.",
+  },
+  "metrics-bind-address": {
+    type: "string",
+    value: "IP:PORT",
+    default: "127.0.0.1:10249",
+    help: "Where /metrics and the dashboard answer; empty: nowhere.",
   },
   ...LOG_FLAGS,
 } as const satisfies FlagSpecs;

@@ -46,6 +46,10 @@ import { checkFolder } from "./folders.ts";
 import { serviceCidrsOf } from "./service_cidrs.ts";
 import { untilSignal } from "./signals.ts";
 import { type KnownCluster, startProxy } from "./start_proxy.ts";
+import { flagsConfigz } from "./flags_configz.ts";
+import { measuredClient } from "./measured_client.ts";
+import { loadMetricsHandler, servePersistently } from "./serve_status.ts";
+import { ProxyCounters } from "../status/proxy_counters.ts";
 import { setupLogging } from "./verbosity.ts";
 import { printVersion, VERSION } from "./version.ts";
 
@@ -63,6 +67,10 @@ export async function runCommand(args: readonly string[]): Promise<number> {
   const health = bindAddress(flags["healthz-bind-address"], {
     flag: "healthz-bind-address",
     defaultPort: 10256,
+  });
+  const metricsAddress = bindAddress(flags["metrics-bind-address"], {
+    flag: "metrics-bind-address",
+    defaultPort: 10249,
   });
   const drainMs = durationMs(flags["drain-timeout"], "drain-timeout");
   const udpTimeoutMs = durationMs(flags["udp-timeout"], "udp-timeout", {
@@ -82,7 +90,9 @@ export async function runCommand(args: readonly string[]): Promise<number> {
   // Empty is as good as not given, as for kube-proxy.
   const nodeName = (flags["hostname-override"] || Deno.hostname()).trim()
     .toLowerCase();
+  const counters = new ProxyCounters();
   const { source, client } = await openSource(flags, {
+    counters,
     nodeName,
     cidrs,
     pollIntervalMs,
@@ -91,7 +101,10 @@ export async function runCommand(args: readonly string[]): Promise<number> {
   const server = health && serveHttp({
     address: health,
     flag: "healthz-bind-address",
-    handler: healthApp(() => proxy.health()).fetch,
+    handler: healthApp(
+      () => proxy.health(),
+      (path, code) => counters.healthAnswered(path, code),
+    ).fetch,
   });
 
   logger.info(`kube-portal v${VERSION}: userspace proxy mode`, {
@@ -115,6 +128,7 @@ export async function runCommand(args: readonly string[]): Promise<number> {
     interfaceIps: interfaceAddresses,
     engine,
     clock: systemClock,
+    counters,
     steering: (known, signal) =>
       steer(flags.steer as SteeringRequest, {
         cidrs,
@@ -123,6 +137,13 @@ export async function runCommand(args: readonly string[]): Promise<number> {
         ports,
         signal,
       }),
+  });
+  const metrics = metricsAddress && servePersistently({
+    address: metricsAddress,
+    flag: "metrics-bind-address",
+    load: () =>
+      loadMetricsHandler({ proxy, configz: () => flagsConfigz(flags) }),
+    clock: systemClock,
   });
   proxy.ready.then(
     () => logger.info("Ready", { services: proxy.state.size }),
@@ -135,6 +156,7 @@ export async function runCommand(args: readonly string[]): Promise<number> {
   ]);
   logger.info(`Stopping at ${asked}; open connections may end`, { drainMs });
   const steering = await proxy.stop(AbortSignal.timeout(drainMs));
+  await metrics?.[Symbol.asyncDispose]();
   await server?.shutdown();
   if (flags["cleanup-on-exit"]) {
     await steering?.cleanup(AbortSignal.timeout(CLEANUP_TIMEOUT_MS));
@@ -173,8 +195,9 @@ function nodePortAddresses(text: string): NodePortSelection {
 /** @throws {UserError | ConfigError} for what the user can mend */
 async function openSource(
   flags: RunFlags,
-  { nodeName, cidrs, pollIntervalMs }: {
+  { nodeName, cidrs, pollIntervalMs, counters }: {
     nodeName: string;
+    counters: ProxyCounters;
     cidrs: readonly string[];
     pollIntervalMs: number;
   },
@@ -199,7 +222,7 @@ async function openSource(
     master,
     env: Deno.env,
   });
-  const client = createApiClient(config);
+  const client = measuredClient(createApiClient(config), counters);
   warnIfOwnTask(client, { config, cidrs });
   const mode = flags.watch as WatchMode;
   return {

@@ -25,9 +25,12 @@ import { Proxier } from "../proxier.ts";
 import type { ClusterFacts } from "../rules/mod.ts";
 import { StateTracker } from "../state_tracker.ts";
 import { type HealthInput, liveness } from "../status/health.ts";
+import { ProxyCounters } from "../status/proxy_counters.ts";
 import { ServiceHealth } from "../status/service_health.ts";
+import type { SteeringView } from "../status/status_source.ts";
 import type { Steering } from "../steering.ts";
 import { SyncRunner } from "../sync_runner.ts";
+import { TriggerTimes } from "../trigger_times.ts";
 
 /** Upstream's sync period: failed listeners and removed routes wait no longer. */
 const SYNC_PERIOD_MS = 30_000;
@@ -54,6 +57,8 @@ export interface StartProxyOptions {
   interfaceIps(): readonly string[];
   readonly engine: Engine;
   readonly clock: Clock;
+  /** Takes part in what is counted; its own if not given. */
+  readonly counters?: ProxyCounters;
   /**
    * Chooses and starts the steering strategy. Called once, before the first
    * sync: what has to stay reachable is known only then.
@@ -62,6 +67,8 @@ export interface StartProxyOptions {
 }
 
 export interface RunningProxy {
+  readonly nodeName: string;
+  readonly engine: Engine["name"];
   /**
    * Resolves when the first complete lists have been made so.
    *
@@ -72,6 +79,11 @@ export interface RunningProxy {
   /** As of the last sync. */
   readonly state: DesiredState;
   ports(): Iterable<PortProxy>;
+  /** Of Services that are gone; their connections go on. */
+  draining(): Iterable<PortProxy>;
+  /** How packets come to the listeners; missing before the first sync. */
+  steering(): SteeringView | undefined;
+  readonly counters: ProxyCounters;
   health(): HealthInput;
   /** What each watch is doing. */
   sources(): Readonly<Record<string, SourceState>>;
@@ -86,6 +98,8 @@ export interface RunningProxy {
 
 export function startProxy(options: StartProxyOptions): RunningProxy {
   const { nodeName, clock, engine, clusterCidrs = [] } = options;
+  const counters = options.counters ?? new ProxyCounters();
+  const triggers = new TriggerTimes(clock.now());
   const stopping = new AbortController();
   const { signal } = stopping;
   const source = options.source(signal);
@@ -138,6 +152,7 @@ export function startProxy(options: StartProxyOptions): RunningProxy {
   const runner = new SyncRunner({
     clock,
     periodMs: SYNC_PERIOD_MS,
+    synced: (ms) => counters.synced(ms),
     async sync() {
       if (!isSynced()) return "done";
       if (begun !== undefined && clock.now() - repairedAt >= SYNC_PERIOD_MS) {
@@ -145,6 +160,8 @@ export function startProxy(options: StartProxyOptions): RunningProxy {
         await begun.proxier.repair(signal);
         addressesAreStale = true;
       }
+      counters.changesTaken();
+      const triggered = triggers.take();
       const changes = tracker.takeChanges();
       endpoints.apply(changes);
       serviceHealth.note(changes);
@@ -161,6 +178,7 @@ export function startProxy(options: StartProxyOptions): RunningProxy {
         await begun.proxier.sync(changes, signal),
         serviceHealth.sync(addresses.nodePortIps),
       ];
+      counters.programmed(triggered, clock.now());
       ready.resolve();
       return results.includes("again") ? "again" : "done";
     },
@@ -177,10 +195,13 @@ export function startProxy(options: StartProxyOptions): RunningProxy {
   const running = Promise.all([
     services.run((changes) => {
       tracker.applyServices(changes);
+      counters.servicesChanged(changes.map(({ key }) => key));
       requestSync();
     }),
     slices.run((changes) => {
       tracker.applyEndpointSlices(changes);
+      counters.slicesChanged(changes.map(({ key }) => key));
+      triggers.note(changes);
       requestSync();
     }),
     nodes.run((changes) => {
@@ -193,9 +214,19 @@ export function startProxy(options: StartProxyOptions): RunningProxy {
   ]).catch(ready.reject);
 
   return {
+    nodeName,
+    engine: engine.name,
     ready: ready.promise,
     state: tracker.state,
     ports: () => begun?.proxier.ports ?? [],
+    draining: () => begun?.proxier.draining ?? [],
+    steering: () =>
+      begun && {
+        name: begun.steering.name,
+        description: begun.steering.description,
+        failures: begun.proxier.steeringFailures,
+      },
+    counters,
     health,
     sources: () => ({
       services: services.state,

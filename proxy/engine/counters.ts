@@ -5,8 +5,15 @@
  *
  * @module
  */
+import { Distribution } from "../distribution.ts";
 import { endpointKey } from "../load_balancer.ts";
-import type { EndpointLists, EndpointStats, ForwarderStats } from "./engine.ts";
+import {
+  CONNECTION_BOUNDS_S,
+  DIAL_BOUNDS_S,
+  type EndpointLists,
+  type EndpointStats,
+  type ForwarderStats,
+} from "./engine.ts";
 
 type Mutable<T> = { -readonly [K in keyof T]: T[K] };
 
@@ -31,6 +38,10 @@ export class ForwarderCounters {
   flowsEvicted = 0;
   datagramsDropped = 0;
   #dialFailures = 0;
+  #dialTimeouts = 0;
+  // Made when there is something to count: most Services are idle.
+  #dialSeconds: Distribution | undefined;
+  #connectionSeconds: Distribution | undefined;
   #current: ReadonlySet<string> = new Set();
   readonly #endpoints = new Map<string, Mutable<EndpointStats>>();
 
@@ -44,11 +55,23 @@ export class ForwarderCounters {
     for (const key of this.#endpoints.keys()) this.#forgetIfGone(key);
   }
 
-  dialFailed(key: string): void {
+  dialFailed(key: string, type: "refused" | "timeout" = "refused"): void {
     this.#dialFailures++;
+    if (type === "timeout") this.#dialTimeouts++;
     // An endpoint that left while it was being dialled gets no new entry.
     const entry = this.#endpoints.get(key);
     if (entry !== undefined) entry.dialFailures++;
+  }
+
+  /** An endpoint has answered. */
+  dialled(seconds: number): void {
+    (this.#dialSeconds ??= new Distribution(DIAL_BOUNDS_S)).observe(seconds);
+  }
+
+  /** A connection that had an endpoint is over. */
+  connectionEnded(seconds: number): void {
+    (this.#connectionSeconds ??= new Distribution(CONNECTION_BOUNDS_S))
+      .observe(seconds);
   }
 
   endpointOpened(key: string): void {
@@ -81,6 +104,13 @@ export class ForwarderCounters {
       datagramsDropped: this.datagramsDropped,
       affinityEntries,
       dialFailures: this.#dialFailures,
+      dialTimeouts: this.#dialTimeouts,
+      ...(this.#dialSeconds === undefined
+        ? {}
+        : { dialSeconds: this.#dialSeconds.copy() }),
+      ...(this.#connectionSeconds === undefined
+        ? {}
+        : { connectionSeconds: this.#connectionSeconds.copy() }),
       bytesToEndpoints: this.traffic.bytesToEndpoints,
       bytesToClients: this.traffic.bytesToClients,
       endpoints,

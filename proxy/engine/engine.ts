@@ -9,6 +9,8 @@
  * @module
  */
 
+import type { DistributionView } from "../distribution.ts";
+
 /** Where bytes go: one usable endpoint of a ServicePort. */
 export interface EndpointAddress {
   /** Canonical IP address, without brackets. */
@@ -114,6 +116,15 @@ export interface ForwarderStats {
   /** Clients that session affinity remembers. */
   readonly affinityEntries: number;
   readonly dialFailures: number;
+  /** Of `dialFailures`, those where nobody answered in time; the rest said no. */
+  readonly dialTimeouts?: number;
+  /**
+   * Seconds from a TCP client's arrival until an endpoint had answered, dials
+   * that failed included; missing before the first, in {@linkcode DIAL_BOUNDS_S}.
+   */
+  readonly dialSeconds?: DistributionView;
+  /** Seconds that TCP connections which have ended were open, in {@linkcode CONNECTION_BOUNDS_S}. */
+  readonly connectionSeconds?: DistributionView;
   readonly bytesToEndpoints: number;
   readonly bytesToClients: number;
   /**
@@ -122,6 +133,30 @@ export interface ForwarderStats {
    */
   readonly endpoints: ReadonlyMap<string, EndpointStats>;
 }
+
+/** Upper bounds of the buckets for dials, seconds. */
+export const DIAL_BOUNDS_S: readonly number[] = [
+  0.0005,
+  0.001,
+  0.0025,
+  0.01,
+  0.05,
+  0.25,
+  1,
+  4,
+];
+
+/** Upper bounds of the buckets for the life of connections, seconds. */
+export const CONNECTION_BOUNDS_S: readonly number[] = [
+  0.01,
+  0.1,
+  1,
+  10,
+  60,
+  600,
+  3600,
+  86_400,
+];
 
 export interface EndpointStats {
   readonly connectionsOpen: number;

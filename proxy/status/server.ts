@@ -12,11 +12,25 @@ import {
   readiness,
 } from "./health.ts";
 
+/** Told of every answer, to be counted (fact 7.14). */
+export type Answered = (path: "healthz" | "livez", code: number) => void;
+
 /** The app of the health port (10256): exactly these two paths, any method. */
-export function healthApp(input: () => HealthInput): Hono {
+export function healthApp(
+  input: () => HealthInput,
+  answered: Answered = () => {},
+): Hono {
   const app = new Hono();
-  app.all("/healthz", () => answer(readiness(input())));
-  app.all("/livez", () => answer(liveness(input())));
+  app.all("/healthz", () => {
+    const report = readiness(input());
+    answered("healthz", report.ok ? 200 : 503);
+    return answer(report);
+  });
+  app.all("/livez", () => {
+    const report = liveness(input());
+    answered("livez", report.ok ? 200 : 503);
+    return answer(report);
+  });
   app.notFound(() =>
     new Response("404 page not found\n", {
       status: 404,

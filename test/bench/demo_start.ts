@@ -17,6 +17,7 @@ async function sample(): Promise<number> {
   await using demo = startKubePortal([
     "--apiserver-port=0",
     "--healthz-bind-address=127.0.0.1:0",
+    "--metrics-bind-address=127.0.0.1:0",
   ], { task: "demo" });
   await demo.waitFor("Ctrl-C ends it.");
   return performance.now() - startedAt;

@@ -103,6 +103,7 @@ async function startCluster(
     `--master=${server}`,
     "--steer=none",
     "--healthz-bind-address=",
+    "--metrics-bind-address=",
   ]));
   await proxy.waitFor(" Ready ");
   const readyMs = performance.now() - startedAt;

@@ -140,6 +140,7 @@ testWith(
       "--steer=route",
       "--service-cidr=198.18.96.0/24",
       "--healthz-bind-address=",
+      "--metrics-bind-address=",
     ], { prefix: ["setpriv", "--bounding-set=-net_admin"] });
     assert.equal(code, 1, stderr);
     const lines = stderr.trim().split("\n");

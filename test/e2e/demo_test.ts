@@ -97,6 +97,15 @@ for (const signal of ["SIGINT", "SIGTERM"] as const) {
         "-sS",
         "http://127.96.20.10:8081/",
       ]);
+      const metrics = await namespace.run([
+        "curl",
+        "-sS",
+        "http://127.0.0.1:10249/metrics",
+      ]);
+      assert.match(
+        metrics,
+        /^kube_portal_connections_total\{.*8081.*\} 1$/m,
+      );
       assert.match(answer, /^addon-nexus-[123]:8081 on 127\.97\.20\./);
     }
     const said = demo.output;
@@ -125,6 +134,19 @@ Deno.test("demo says in one line which port is in use, and ends with 1", async (
       stdout: "",
       stderr: `kube-portal: Cannot listen on ${where}: it is in use by ` +
         `another process; choose another with --apiserver-port\n`,
+    });
+  });
+  await t.step("the metrics port", async () => {
+    const ended = await runKubePortal([
+      `--apiserver-port=${freePort()}`,
+      `--healthz-bind-address=`,
+      `--metrics-bind-address=${where}`,
+    ], demo);
+    assert.deepEqual(ended, {
+      code: 1,
+      stdout: "",
+      stderr: `kube-portal: Cannot listen on ${where}: it is in use by ` +
+        `another process; choose another with --metrics-bind-address\n`,
     });
   });
   await t.step("the health port", async () => {

@@ -47,6 +47,7 @@ async function startCluster(stack: AsyncDisposableStack): Promise<Cluster> {
     "--steer=none",
     `--hostname-override=${NODE}`,
     `--healthz-bind-address=127.0.0.1:${health}`,
+    "--metrics-bind-address=",
   ]));
   await proxy.waitFor(" Ready ");
   assert.equal(await httpStatus(`http://127.0.0.1:${health}/healthz`), 503);

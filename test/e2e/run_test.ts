@@ -78,6 +78,7 @@ class World {
       "--steer=none",
       `--hostname-override=${NODE}`,
       `--healthz-bind-address=127.0.0.1:${this.healthPort}`,
+      "--metrics-bind-address=",
       ...args,
     ]));
   }

@@ -202,6 +202,7 @@ export class PortableForwarder implements Forwarder {
     const { signal } = connection;
     tune(socket);
     const earlyRead = readEarly(socket, connection);
+    const arrivedAt = performance.now();
     const found = await connectToAny(this.#balancer, {
       ...arrival,
       timeoutsMs: this.#options.dialTimeoutsMs,
@@ -209,7 +210,7 @@ export class PortableForwarder implements Forwarder {
       signal,
       dialFailed: (endpoint, failure) => {
         const key = endpointKey(endpoint);
-        this.#counters.dialFailed(key);
+        this.#counters.dialFailed(key, failure.type);
         this.#log.report(
           `dial ${key} ${failure.type}`,
           "Cannot dial endpoint; trying the next",
@@ -224,6 +225,8 @@ export class PortableForwarder implements Forwarder {
       return;
     }
     const key = endpointKey(found.endpoint);
+    const answeredAt = performance.now();
+    this.#counters.dialled((answeredAt - arrivedAt) / 1_000);
     this.#counters.endpointOpened(key);
     tune(found.connection);
     const activity: Activity = { bytes: 0, isAnswerDue: false, writes: 0 };
@@ -240,6 +243,7 @@ export class PortableForwarder implements Forwarder {
     this.#ages.delete(ageing);
     this.#balancer.closed(key);
     this.#counters.endpointClosed(key);
+    this.#counters.connectionEnded((performance.now() - answeredAt) / 1_000);
     logger.debug("Connection ended", {
       service: this.#policy.name,
       client: endpointKey(arrival.client),

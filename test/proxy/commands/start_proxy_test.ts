@@ -14,6 +14,7 @@ import type {
 import { FakeClock } from "../../support/fake_clock.ts";
 import { FakeEngine } from "../../support/fake_engine.ts";
 import { FakeSteering } from "../../support/fake_steering.ts";
+import { countOf } from "../../../proxy/distribution.ts";
 import { freePort } from "../../support/kube_portal.ts";
 import {
   node,
@@ -55,6 +56,7 @@ const NODE_PORT: ServiceOverrides = {
 };
 
 interface Started extends AsyncDisposable {
+  readonly slices: FakeStream<EndpointSlice>;
   readonly clock: FakeClock;
   readonly engine: FakeEngine;
   readonly steering: FakeSteering;
@@ -96,6 +98,7 @@ async function start(given: ServiceOverrides): Promise<Started> {
     steering,
     interfaces,
     nodes,
+    slices,
     proxy,
     async [Symbol.asyncDispose]() {
       await proxy.stop(AbortSignal.abort());
@@ -151,4 +154,36 @@ Deno.test("[6.36, 6.40] startProxy() answers health checks of Services on the ad
     assert.equal((await answer.json()).localEndpoints, 1);
   }
   await assert.rejects(ask());
+});
+
+Deno.test("[9.11, 9.12] startProxy() counts changes and syncs, and times what a sync made so", async () => {
+  await using started = await start({});
+  const { clock, proxy, slices, steering } = started;
+  const { counters } = proxy;
+  assert.deepEqual([counters.serviceChanges, counters.endpointChanges], [1, 1]);
+  assert.deepEqual([counters.servicesPending, counters.endpointsPending], [
+    0,
+    0,
+  ]);
+  const syncs = countOf(counters.syncSeconds);
+  assert.ok(syncs > 0);
+  await clock.advance(2_000);
+  const changed = (ip: string) => {
+    const made = slice("default/web-1", { endpoints: [ip] });
+    const annotations = {
+      "endpoints.kubernetes.io/last-change-trigger-time": new Date(
+        clock.now() - 1_500,
+      ).toISOString(),
+    };
+    return {
+      ...made,
+      metadata: { ...made.metadata, annotations, resourceVersion: ip },
+    };
+  };
+  slices.send(changed("10.1.0.2"));
+  await clock.advance(0);
+  const { IPv4 } = counters.programmingSeconds;
+  assert.deepEqual([countOf(IPv4), IPv4.sum], [1, 1.5]);
+  assert.equal(proxy.health().syncs.IPv4?.requestedAt, clock.now());
+  assert.equal(proxy.steering()?.name, steering.name);
 });

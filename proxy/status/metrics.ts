@@ -1,0 +1,92 @@
+/**
+ * `/metrics`: what the proxy counted, in Prometheus' text format. Everything is
+ * read when a scraper asks and nothing is kept between two scrapes but which
+ * Service ports have series of their own. The only file that imports
+ * prom-client, and itself imported only once the metrics server starts.
+ *
+ * @module
+ */
+import { type Metric, Registry } from "prom-client";
+import { SAMPLES, type Scrape } from "./metric_samples.ts";
+import { METRIC_NAMES, type MetricName, METRICS } from "./metric_table.ts";
+import { type CountedPort, PortSeriesLedger } from "./port_series.ts";
+import type { StatusSource } from "./status_source.ts";
+
+export interface Exposition {
+  readonly contentType: string;
+  readonly text: string;
+}
+
+/** The metrics of one proxy. */
+export class Metrics {
+  readonly #source: StatusSource;
+  readonly #ledger: PortSeriesLedger;
+
+  /** @param options.maxPortSeries Service ports with series of their own */
+  constructor(
+    source: StatusSource,
+    options: { readonly maxPortSeries?: number } = {},
+  ) {
+    this.#source = source;
+    this.#ledger = new PortSeriesLedger(options.maxPortSeries);
+  }
+
+  /** @param accept the scraper's header: OpenMetrics where it asks for that */
+  async expose(accept: string = ""): Promise<Exposition> {
+    const isOpenMetrics = accept.includes("application/openmetrics-text");
+    const scrape = this.#scrape();
+    // A new one each time: it holds nothing, all values are ours.
+    const registry = isOpenMetrics ? openMetricsRegistry() : new Registry();
+    for (const name of METRIC_NAMES) {
+      registry.registerMetric(pulled(name, { isOpenMetrics, scrape }));
+    }
+    const { contentType } = registry;
+    return { contentType, text: await registry.metrics() };
+  }
+
+  #scrape(): Scrape {
+    const source = this.#source;
+    const ports = [...source.ports()];
+    const counted: CountedPort[] = [];
+    for (const port of [...ports, ...source.draining()]) {
+      const { servicePort } = port.state;
+      if (servicePort.protocol === "SCTP") continue;
+      counted.push({
+        source: port.forwarder,
+        servicePort,
+        stats: port.forwarder.stats(),
+      });
+    }
+    return { source, ports, series: this.#ledger.update(counted) };
+  }
+}
+
+/**
+ * A metric as the library's registry writes it. Its own classes count by
+ * themselves; ours are counted already, by the engine's threads among others.
+ */
+function pulled(
+  name: MetricName,
+  { isOpenMetrics, scrape }: { isOpenMetrics: boolean; scrape: Scrape },
+): Metric {
+  const { type, help } = METRICS[name];
+  // The registry adds the ending to each sample of a counter again.
+  const written = isOpenMetrics && type === "counter"
+    ? name.replace(/_total$/, "")
+    : name;
+  const get = () =>
+    Promise.resolve({
+      name: written,
+      help,
+      type,
+      values: SAMPLES[name](scrape),
+    });
+  return { name: written, type, help, get } as unknown as Metric;
+}
+
+/** The library's types know only the default format's constructor. */
+function openMetricsRegistry(): Registry {
+  const registry = new Registry();
+  registry.setContentType(Registry.OPENMETRICS_CONTENT_TYPE as never);
+  return registry;
+}
