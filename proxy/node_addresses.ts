@@ -70,6 +70,8 @@ export interface NodeAddressFacts {
   readonly selection: NodePortSelection;
   /** `--cluster-cidr`, canonical. */
   readonly clusterCidrs: readonly string[];
+  /** `--bind-address`; empty or a wildcard: the Node says. */
+  readonly bindAddress?: string;
   /** The own Node; `undefined` while it is not known. */
   readonly node: Node | undefined;
   /** Of the machine's interfaces, without those that steering added. */
@@ -79,7 +81,7 @@ export interface NodeAddressFacts {
 /** The view of the own node that listeners are made from. */
 export function nodeAddresses(facts: NodeAddressFacts): NodeAddresses {
   const interfaceIps = canonicalIps(facts.interfaceIps);
-  const nodeIps = primaryIps(facts.node);
+  const nodeIps = primaryIps(facts.node, facts.bindAddress);
   const podCidrs = (facts.node?.spec.podCIDRs ?? [])
     .map((text) => canonicalCidr(text)).filter((cidr) => cidr !== undefined);
   return {
@@ -128,16 +130,22 @@ function isLinkLocal(ip: string): boolean {
 
 /**
  * The Node's primary addresses: the first internal one, else the first
- * external one, and the first of the other family (fact 8.70).
+ * external one, and the first of the other family (fact 8.70). An address to
+ * bind goes before the first, whatever the Node says (fact 8.74).
  */
-export function primaryIps(node: Node | undefined): string[] {
+export function primaryIps(
+  node: Node | undefined,
+  bindAddress = "",
+): string[] {
+  const own = canonicalIp(bindAddress);
+  const isWildcard = own === "0.0.0.0" || own === "::";
   const addresses = node?.status.addresses ?? [];
   const ips = ["InternalIP", "ExternalIP"].flatMap((type) =>
     addresses.filter((each) => each.type === type)
       .map((each) => canonicalIp(each.address))
       .filter((ip) => ip !== undefined)
   );
-  const [first] = ips;
+  const first = own === undefined || isWildcard ? ips[0] : own;
   if (first === undefined) return [];
   const second = ips.find((ip) => ipFamily(ip) !== ipFamily(first));
   return second === undefined ? [first] : [first, second];

@@ -19,6 +19,7 @@ export {
   explainUnreachable,
   isInCidr,
 } from "./in_cluster.ts";
+export { fileChanges, type FileChangesOptions } from "./file_changes.ts";
 export { isUnreachable, UnreachableError } from "./unreachable.ts";
 export { Informer } from "./informer.ts";
 export {

@@ -4,6 +4,7 @@
  * @module
  */
 import type { FlagSpecs } from "./flags.ts";
+import { KUBE_PROXY_FLAGS } from "./kube_proxy_flags.ts";
 import { LOG_FLAGS } from "./verbosity.ts";
 
 const STEER_FLAG = {
@@ -14,32 +15,17 @@ const STEER_FLAG = {
 } as const;
 
 export const RUN_FLAGS = {
-  kubeconfig: {
-    type: "string",
-    value: "FILE",
-    help:
-      "Kubeconfig of the cluster; without it KUBECONFIG, the pod's service account, or ~/.kube/config.",
-  },
+  ...KUBE_PROXY_FLAGS,
   context: {
     type: "string",
     value: "NAME",
     help: "Context of the kubeconfig, instead of its current one.",
-  },
-  master: {
-    type: "string",
-    value: "URL",
-    help: "Address of the API server, instead of the kubeconfig's.",
   },
   manifests: {
     type: "string",
     value: "DIR",
     help:
       "Read Services and EndpointSlices from YAML files, and follow them: no API server.",
-  },
-  "hostname-override": {
-    type: "string",
-    value: "NAME",
-    help: "Name of this Node, instead of the host name.",
   },
   steer: STEER_FLAG,
   "proxy-port-range": {
@@ -53,18 +39,6 @@ export const RUN_FLAGS = {
     help:
       "Service addresses, for --steer route; without it the cluster's ServiceCIDRs.",
   },
-  "nodeport-addresses": {
-    type: "string",
-    value: "CIDR[,CIDR]|primary",
-    help:
-      "Addresses of this node that serve NodePorts: those in the CIDRs, the Node's own (primary), localhost; without it all of them.",
-  },
-  "cluster-cidr": {
-    type: "string",
-    value: "CIDR[,CIDR]",
-    help:
-      "Addresses of the cluster's pods: externalTrafficPolicy Local does not hold for them.",
-  },
   watch: {
     type: "string",
     choices: ["auto", "watch", "poll"],
@@ -77,19 +51,6 @@ export const RUN_FLAGS = {
     value: "DURATION",
     default: "2s",
     help: "Time between two lists when polling.",
-  },
-  "healthz-bind-address": {
-    type: "string",
-    value: "IP:PORT",
-    default: "0.0.0.0:10256",
-    help: "Where /healthz and /livez answer; empty: nowhere.",
-  },
-  "metrics-bind-address": {
-    type: "string",
-    value: "IP:PORT",
-    default: "127.0.0.1:10249",
-    help:
-      "Where /metrics, /proxyMode and /configz answer, and on loopback the dashboard; empty: nowhere.",
   },
   "drain-timeout": {
     type: "string",
@@ -125,7 +86,11 @@ export const RUN_FLAGS = {
     help:
       "Remove rules and routes at the end, instead of leaving them for the next start.",
   },
-  version: { type: "boolean", help: "Print the version and exit." },
+  version: {
+    type: "boolean",
+    alsoTrue: ["raw"],
+    help: "Print the version and exit.",
+  },
   ...LOG_FLAGS,
 } as const satisfies FlagSpecs;
 

@@ -20,6 +20,18 @@ export interface FlagSpec {
   /** One sentence. */
   readonly help: string;
   readonly choices?: readonly string[];
+  /** Given again it adds to what was given; the parts are split by commas. */
+  readonly list?: boolean;
+  /** Words that a switch takes for true, beside those of every switch. */
+  readonly alsoTrue?: readonly string[];
+  /** The field of KubeProxyConfiguration that it sets. */
+  readonly field?: string;
+  /** Shown in the help as its default, where that is the field's. */
+  readonly standard?: string;
+  /** Accepted for kube-proxy's sake; the help does no more than name it. */
+  readonly silent?: boolean;
+  /** What to use instead, as upstream says. */
+  readonly deprecated?: string;
 }
 
 export type FlagSpecs = Readonly<Record<string, FlagSpec>>;
@@ -43,6 +55,25 @@ export function parseFlags<const S extends FlagSpecs>(
   args: readonly string[],
   specs: S,
 ): FlagValues<S> {
+  return parseGivenFlags(args, specs).values;
+}
+
+export interface GivenFlags<S extends FlagSpecs> {
+  readonly values: FlagValues<S>;
+  /** Names of the flags that were there, in the order of the table. */
+  readonly given: ReadonlySet<string>;
+}
+
+/**
+ * `parseFlags`, for whom it matters which flags were given.
+ *
+ * @throws {UserError} naming the flag and what it takes
+ */
+export function parseGivenFlags<const S extends FlagSpecs>(
+  args: readonly string[],
+  specs: S,
+): GivenFlags<S> {
+  const given = new Set<string>();
   const values: Record<string, string | boolean> = {};
   for (const [name, { type, default: standard }] of Object.entries(specs)) {
     if (standard !== undefined) values[name] = standard;
@@ -50,21 +81,28 @@ export function parseFlags<const S extends FlagSpecs>(
   }
   const rest = [...args];
   for (let arg = rest.shift(); arg !== undefined; arg = rest.shift()) {
-    const given = arg === "--" ? undefined : splitFlag(arg);
-    if (given === undefined) {
+    const flag = arg === "--" ? undefined : splitFlag(arg);
+    if (flag === undefined) {
       const stray = arg === "--" ? rest.shift() : arg;
       if (stray === undefined) break;
       throw new UserError(`Unexpected argument "${stray}"`);
     }
-    const [name, spec] = findFlag(given.flag, specs);
-    const text = given.value ??
+    const [name, spec] = findFlag(flag.flag, specs);
+    const text = flag.value ??
       (spec.type === "boolean" ? "true" : rest.shift());
     if (text === undefined) {
-      throw new UserError(`Flag ${given.flag} needs a value`);
+      throw new UserError(`Flag ${flag.flag} needs a value`);
     }
-    values[name] = flagValue(text, { flag: given.flag, spec });
+    const value = flagValue(text, { flag: flag.flag, spec });
+    values[name] = spec.list && given.has(name)
+      ? `${values[name]},${value}`
+      : value;
+    given.add(name);
   }
-  return values as FlagValues<S>;
+  return {
+    values: values as FlagValues<S>,
+    given: new Set(Object.keys(specs).filter((name) => given.has(name))),
+  };
 }
 
 /** `--flag`, `--flag=value`, `-f`, `-f=value`, `-fvalue`; else no flag. */
@@ -91,6 +129,7 @@ function flagValue(
     // The words that Go's strconv.ParseBool knows.
     if (/^(1|t|T|true|True|TRUE)$/.test(text)) return true;
     if (/^(0|f|F|false|False|FALSE)$/.test(text)) return false;
+    if (spec.alsoTrue?.includes(text)) return true;
     throw new UserError(
       `Invalid value "${text}" for ${flag}: want true or false`,
     );
@@ -103,19 +142,38 @@ function flagValue(
   return text;
 }
 
-/** The flags of a command, one a line, for its help. */
+/** The flags of a command, one a line, for its help; then the silent ones. */
 export function flagsHelp(specs: FlagSpecs): string {
-  const lines = Object.entries(specs).map(([name, spec]) => {
+  const all = Object.entries(specs);
+  const lines = all.filter(([, spec]) => !spec.silent).map(([name, spec]) => {
     const value = spec.choices?.join("|") ?? spec.value;
     const left = `  ${spec.short ? `-${spec.short}, ` : ""}--${name}` +
       (value === undefined ? "" : ` ${value}`);
     // Nothing is what "no default" means to a reader too.
-    const standard = spec.default ? ` (default ${spec.default})` : "";
+    const shown = spec.standard ?? spec.default;
+    const standard = shown ? ` (default ${shown})` : "";
     return left.length <= 32
       ? `${left.padEnd(34)}${spec.help}${standard}\n`
       : `${left}\n${"".padEnd(34)}${spec.help}${standard}\n`;
   });
-  return lines.join("");
+  const silent = all.filter(([, spec]) => spec.silent)
+    .map(([name]) => `--${name}`);
+  return lines.join("") + (silent.length === 0 ? "" : SILENT_HEADING +
+    wrapped(silent));
+}
+
+const SILENT_HEADING =
+  "\nAccepted for kube-proxy's sake, without an effect here:\n";
+const HELP_WIDTH = 79;
+
+function wrapped(words: readonly string[]): string {
+  const lines = [""];
+  for (const word of words) {
+    const line = `${lines.at(-1)}  ${word}`;
+    if (line.length <= HELP_WIDTH) lines[lines.length - 1] = line;
+    else lines.push(`  ${word}`);
+  }
+  return lines.map((line) => `${line}\n`).join("");
 }
 
 /**

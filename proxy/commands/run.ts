@@ -18,11 +18,12 @@ import {
   type WatchMode,
 } from "../../watch/mod.ts";
 import { chooseEngine, type EngineRequest } from "../engine/choose_engine.ts";
-import { canonicalIp } from "../ip.ts";
 import {
-  type NodePortSelection,
-  nodePortSelection,
-} from "../node_addresses.ts";
+  configurationObject,
+  HEALTHZ_PORT,
+  METRICS_PORT,
+} from "../config/mod.ts";
+import { canonicalIp } from "../ip.ts";
 import {
   chooseSteering,
   interfaceAddresses,
@@ -39,14 +40,17 @@ import {
   cidrList,
   durationMs,
   type FlagValues,
-  parseFlags,
+  parseGivenFlags,
   portRange,
 } from "./flags.ts";
+import { followConfigChanges } from "./config_changes.ts";
+import { addressSettings, logFlagsOf, nodeNameOf } from "./config_meaning.ts";
 import { checkFolder } from "./folders.ts";
+import { saySettings, writeConfiguration } from "./say_settings.ts";
 import { serviceCidrsOf } from "./service_cidrs.ts";
+import { loadSettings } from "./settings.ts";
 import { untilSignal } from "./signals.ts";
 import { type KnownCluster, startProxy } from "./start_proxy.ts";
-import { flagsConfigz } from "./flags_configz.ts";
 import { measuredClient } from "./measured_client.ts";
 import { loadMetricsHandler, servePersistently } from "./serve_status.ts";
 import { ProxyCounters } from "../status/proxy_counters.ts";
@@ -58,41 +62,56 @@ const logger = getLogger("main");
 type RunFlags = FlagValues<typeof RUN_FLAGS>;
 
 export async function runCommand(args: readonly string[]): Promise<number> {
-  const flags = parseFlags(args, RUN_FLAGS);
+  const given = parseGivenFlags(args, RUN_FLAGS);
+  const flags = given.values;
   if (flags.version) return printVersion();
-  await setupLogging(flags);
-  if (flags.cleanup) return await cleanupCommand([]);
+  const settings = await loadSettings(given);
+  const { config } = settings;
+  const configPath = flags["write-config-to"];
+  if (configPath) {
+    await writeConfiguration(configPath, config);
+    return 0;
+  }
+  const logFlags = logFlagsOf(config);
+  await setupLogging(logFlags);
+  saySettings(settings);
+  if (flags.cleanup) {
+    return await cleanupCommand([
+      `-v=${logFlags.v}`,
+      `--logging-format=${logFlags["logging-format"]}`,
+    ]);
+  }
+  // Nothing here needs more privileges at the start than later (fact 8.99).
+  if (flags["init-only"]) return 0;
 
   // Everything that can be wrong with a flag is found before anything starts.
-  const health = bindAddress(flags["healthz-bind-address"], {
+  const health = bindAddress(config.healthzBindAddress, {
     flag: "healthz-bind-address",
-    defaultPort: 10256,
+    defaultPort: HEALTHZ_PORT,
   });
-  const metricsAddress = bindAddress(flags["metrics-bind-address"], {
+  const metricsAddress = bindAddress(config.metricsBindAddress, {
     flag: "metrics-bind-address",
-    defaultPort: 10249,
+    defaultPort: METRICS_PORT,
   });
   const drainMs = durationMs(flags["drain-timeout"], "drain-timeout");
-  const udpTimeoutMs = durationMs(flags["udp-timeout"], "udp-timeout", {
-    aboveZero: true,
-  });
+  const udpTimeoutMs = !given.given.has("udp-timeout") &&
+      config.udpIdleTimeout > 0
+    ? config.udpIdleTimeout
+    : durationMs(flags["udp-timeout"], "udp-timeout", { aboveZero: true });
   const workers = workerCount(flags.workers);
   const pollIntervalMs = durationMs(flags["poll-interval"], "poll-interval", {
     aboveZero: true,
   });
   const cidrs = cidrList(flags["service-cidr"] ?? "", "service-cidr");
   const ports = portRange(
-    flags["proxy-port-range"] ?? "",
+    flags["proxy-port-range"] ?? config.portRange,
     "proxy-port-range",
   );
-  const clusterCidrs = cidrList(flags["cluster-cidr"] ?? "", "cluster-cidr");
-  const nodePorts = nodePortAddresses(flags["nodeport-addresses"] ?? "");
-  // Empty is as good as not given, as for kube-proxy.
-  const nodeName = (flags["hostname-override"] || Deno.hostname()).trim()
-    .toLowerCase();
+  const nodeName = nodeNameOf(config);
   const counters = new ProxyCounters();
   const { source, client } = await openSource(flags, {
     counters,
+    kubeconfig: config.clientConnection.kubeconfig,
     nodeName,
     cidrs,
     pollIntervalMs,
@@ -108,6 +127,7 @@ export async function runCommand(args: readonly string[]): Promise<number> {
   });
 
   logger.info(`kube-portal v${VERSION}: userspace proxy mode`, {
+    mode_from: settings.modeFrom,
     node: nodeName,
     source: client?.server ?? flags.manifests,
   });
@@ -123,8 +143,8 @@ export async function runCommand(args: readonly string[]): Promise<number> {
     nodeName,
     nodeNotNeeded: client === undefined,
     apiServers: addressOf(client),
-    nodePorts,
-    clusterCidrs,
+    addresses: addressSettings(config),
+    syncPeriodMs: config.iptables.syncPeriod,
     interfaceIps: interfaceAddresses,
     engine,
     clock: systemClock,
@@ -142,18 +162,40 @@ export async function runCommand(args: readonly string[]): Promise<number> {
     address: metricsAddress,
     flag: "metrics-bind-address",
     load: () =>
-      loadMetricsHandler({ proxy, configz: () => flagsConfigz(flags) }),
+      loadMetricsHandler({
+        proxy,
+        configz: () => configurationObject(current),
+      }),
     clock: systemClock,
+    hardFail: config.bindAddressHardFail,
   });
   proxy.ready.then(
     () => logger.info("Ready", { services: proxy.state.size }),
     () => {},
   );
+  let current = config;
+  const stopping = new AbortController();
+  const following = followConfigChanges({
+    flags: given,
+    settings,
+    clock: systemClock,
+    signal: stopping.signal,
+    async apply(changed) {
+      current = changed;
+      await setupLogging(logFlagsOf(changed));
+      proxy.setAddresses(addressSettings(changed));
+    },
+  });
   const asked = await Promise.race([
     untilSignal(),
-    // Ends only by its rejection: steering that cannot work ends the program.
+    // End only by their rejections: steering that cannot work ends the program,
+    // and so does a metrics address where it has to be had at once.
     proxy.ready.then(() => new Promise<never>(() => {})),
+    metrics?.listening.then(() => new Promise<never>(() => {})) ??
+      new Promise<never>(() => {}),
   ]);
+  stopping.abort();
+  await following;
   logger.info(`Stopping at ${asked}; open connections may end`, { drainMs });
   const steering = await proxy.stop(AbortSignal.timeout(drainMs));
   await metrics?.[Symbol.asyncDispose]();
@@ -181,21 +223,11 @@ function workerCount(text: string): number {
   return count;
 }
 
-/** @throws {UserError} naming the part that is wrong */
-function nodePortAddresses(text: string): NodePortSelection {
-  const selection = nodePortSelection(text);
-  if ("invalid" in selection) {
-    throw new UserError(
-      `Invalid value "${selection.invalid}" for --nodeport-addresses: want CIDRs such as 192.0.2.0/24, primary, localhost or all`,
-    );
-  }
-  return selection;
-}
-
 /** @throws {UserError | ConfigError} for what the user can mend */
 async function openSource(
   flags: RunFlags,
-  { nodeName, cidrs, pollIntervalMs, counters }: {
+  { kubeconfig, nodeName, cidrs, pollIntervalMs, counters }: {
+    kubeconfig: string;
     nodeName: string;
     counters: ProxyCounters;
     cidrs: readonly string[];
@@ -204,9 +236,10 @@ async function openSource(
 ): Promise<
   { source: (signal: AbortSignal) => ClusterSource; client?: ApiClient }
 > {
-  const { manifests, kubeconfig, context, master } = flags;
+  const { manifests, context, master } = flags;
   if (manifests !== undefined) {
-    if (kubeconfig !== undefined || master !== undefined) {
+    // A file is for other runs too; what stands beside --manifests is not.
+    if (flags.kubeconfig !== undefined || master !== undefined) {
       throw new UserError(
         "Cannot use --manifests together with --kubeconfig or --master: choose one source",
       );

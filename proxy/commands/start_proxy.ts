@@ -15,6 +15,7 @@ import type { Node } from "../../watch/types.ts";
 import type { DesiredState } from "../desired_state.ts";
 import { EndpointIps } from "../endpoint_ips.ts";
 import type { Engine } from "../engine/engine.ts";
+import { isLoopback } from "../ip.ts";
 import {
   NO_NODE_ADDRESSES,
   nodeAddresses,
@@ -32,13 +33,25 @@ import type { Steering } from "../steering.ts";
 import { SyncRunner } from "../sync_runner.ts";
 import { TriggerTimes } from "../trigger_times.ts";
 
-/** Upstream's sync period: failed listeners and removed routes wait no longer. */
+/** Upstream's default: failed listeners and removed routes wait no longer. */
 const SYNC_PERIOD_MS = 30_000;
 
 /** What is known of the cluster when steering is chosen, and ever after. */
 export interface KnownCluster {
   readonly serviceIps: readonly string[];
   facts(): ClusterFacts;
+}
+
+/** What is said about addresses, and can be said anew while it runs. */
+export interface AddressSettings {
+  /** Where NodePorts are served; default: on every address of the node. */
+  readonly nodePorts?: NodePortSelection;
+  /** CIDRs of the cluster's pods; the own Node's are added to them. */
+  readonly clusterCidrs?: readonly string[];
+  /** NodePorts are served on loopback addresses too; default: yes. */
+  readonly localhostNodePorts?: boolean;
+  /** The node's primary address, if it is one and not a wildcard (fact 8.74). */
+  readonly bindAddress?: string;
 }
 
 export interface StartProxyOptions {
@@ -49,10 +62,9 @@ export interface StartProxyOptions {
   readonly nodeNotNeeded?: boolean;
   /** Where the API server is, as far as it is known by address. */
   readonly apiServers: ReadonlySet<string>;
-  /** Where NodePorts are served; default: on every address of the node. */
-  readonly nodePorts?: NodePortSelection;
-  /** CIDRs of the cluster's pods; the own Node's are added to them. */
-  readonly clusterCidrs?: readonly string[];
+  readonly addresses?: AddressSettings;
+  /** Milliseconds between two looks without a change; 30 s by default. */
+  readonly syncPeriodMs?: number;
   /** The addresses of the machine's interfaces, now. */
   interfaceIps(): readonly string[];
   readonly engine: Engine;
@@ -87,6 +99,8 @@ export interface RunningProxy {
   health(): HealthInput;
   /** What each watch is doing. */
   sources(): Readonly<Record<string, SourceState>>;
+  /** Takes other addresses; they show with the next sync, which is asked for. */
+  setAddresses(settings: AddressSettings): void;
   /**
    * Stops following the cluster and accepting connections, then waits until
    * those that are open have ended or `signal` is aborted, which cuts them.
@@ -97,7 +111,7 @@ export interface RunningProxy {
 }
 
 export function startProxy(options: StartProxyOptions): RunningProxy {
-  const { nodeName, clock, engine, clusterCidrs = [] } = options;
+  const { nodeName, clock, engine, syncPeriodMs = SYNC_PERIOD_MS } = options;
   const counters = options.counters ?? new ProxyCounters();
   const triggers = new TriggerTimes(clock.now());
   const stopping = new AbortController();
@@ -119,9 +133,10 @@ export function startProxy(options: StartProxyOptions): RunningProxy {
   /** As last seen: one that is deleted stays what it was (fact 7.11). */
   let node: Node | undefined;
 
+  let said = options.addresses ?? {};
   const facts = () => ({
     apiServers: options.apiServers,
-    podCidrs: [...clusterCidrs, ...node?.spec.podCIDRs ?? []],
+    podCidrs: [...said.clusterCidrs ?? [], ...node?.spec.podCIDRs ?? []],
     endpoints,
   });
 
@@ -132,18 +147,21 @@ export function startProxy(options: StartProxyOptions): RunningProxy {
     return { steering, proxier: new Proxier({ engine, steering }) };
   };
 
-  const nodePorts = options.nodePorts ?? { cidrs: [], primary: false };
   let addresses = NO_NODE_ADDRESSES;
   let addressesAreStale = true;
   const lookAtNode = ({ steering, proxier }: NonNullable<typeof begun>) => {
     const interfaceIps = options.interfaceIps()
       .filter((ip) => !steering.isOurs(ip));
-    addresses = nodeAddresses({
-      selection: nodePorts,
-      clusterCidrs,
+    const all = nodeAddresses({
+      selection: said.nodePorts ?? { cidrs: [], primary: false },
+      clusterCidrs: said.clusterCidrs ?? [],
+      bindAddress: said.bindAddress ?? "",
       node,
       interfaceIps,
     });
+    addresses = said.localhostNodePorts === false
+      ? { ...all, nodePortIps: all.nodePortIps.filter((ip) => !isLoopback(ip)) }
+      : all;
     proxier.setNode(addresses);
     addressesAreStale = false;
   };
@@ -151,11 +169,11 @@ export function startProxy(options: StartProxyOptions): RunningProxy {
   let repairedAt = clock.now();
   const runner = new SyncRunner({
     clock,
-    periodMs: SYNC_PERIOD_MS,
+    periodMs: syncPeriodMs,
     synced: (ms) => counters.synced(ms),
     async sync() {
       if (!isSynced()) return "done";
-      if (begun !== undefined && clock.now() - repairedAt >= SYNC_PERIOD_MS) {
+      if (begun !== undefined && clock.now() - repairedAt >= syncPeriodMs) {
         repairedAt = clock.now();
         await begun.proxier.repair(signal);
         addressesAreStale = true;
@@ -233,6 +251,11 @@ export function startProxy(options: StartProxyOptions): RunningProxy {
       endpointSlices: slices.state,
       node: nodes.state,
     }),
+    setAddresses(settings) {
+      said = settings;
+      addressesAreStale = true;
+      requestSync();
+    },
     async stop(cut) {
       stopping.abort();
       await running;

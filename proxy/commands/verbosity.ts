@@ -29,12 +29,17 @@ export const LOG_FLAGS = {
 /** From this level on every connection is logged, and errors show their stack. */
 const DEBUG_FROM = 4;
 
+export interface LogSettings {
+  readonly v: string;
+  readonly "logging-format": string;
+}
+
 /**
  * @param options.quiet warnings and errors only
  * @throws {UserError} if the level is not a number
  */
 export async function setupLogging(
-  flags: { readonly v: string; readonly "logging-format": string },
+  flags: LogSettings,
   options: { quiet?: boolean } = {},
 ): Promise<void> {
   const level = wholeNumber(flags.v, { flag: "v", min: 0, max: 10 });

@@ -94,25 +94,18 @@ function addressProblems(config: KubeProxyConfiguration): Problem[] {
       text: "not a valid textual representation of an IP address",
     });
   }
-  // Empty is how health is turned off; metrics cannot be (fact 8.43).
-  if (healthzBindAddress !== "") {
-    problems.push(
-      ...hostPortProblems(healthzBindAddress).map((text) => ({
-        field: "healthzBindAddress",
-        path: "HealthzBindAddress",
-        value: healthzBindAddress,
-        text,
-      })),
-    );
+  const hostPorts = [
+    ["healthzBindAddress", "HealthzBindAddress", healthzBindAddress],
+    ["metricsBindAddress", "MetricsBindAddress", metricsBindAddress],
+  ] as const;
+  for (const [field, path, value] of hostPorts) {
+    // Empty is how a flag turns it off; upstream can do so for health only
+    // (fact 8.43).
+    if (value === "") continue;
+    for (const text of hostPortProblems(value)) {
+      problems.push({ field, path, value, text });
+    }
   }
-  problems.push(
-    ...hostPortProblems(metricsBindAddress).map((text) => ({
-      field: "metricsBindAddress",
-      path: "MetricsBindAddress",
-      value: metricsBindAddress,
-      text,
-    })),
-  );
   config.nodePortAddresses.forEach((value, i) => {
     if (!("invalid" in nodePortSelection(value))) return;
     problems.push({

@@ -128,6 +128,31 @@ Deno.test("primaryIps() prefers internal addresses, one of each family", () => {
   }
 });
 
+const bound: readonly [raw: string, bindAddress: string, want: string][] = [
+  ["", "10.0.0.1", "10.0.0.1"],
+  ["", "fd00:4321::2", "fd00:4321::2"],
+  ["", "", ""],
+  ["192.168.1.1", "::", "192.168.1.1"],
+  ["fd00:1234::1", "0.0.0.0", "fd00:1234::1"],
+  ["90.90.90.90 2001:db8::2", "::", "90.90.90.90 2001:db8::2"],
+  ["2001:db8::2 90.90.90.90", "0.0.0.0", "2001:db8::2 90.90.90.90"],
+  ["2001:db8::2 90.90.90.90", "80.80.80.80", "80.80.80.80 2001:db8::2"],
+  ["90.90.90.90 2001:db8::2", "2001:db8::555", "2001:db8::555 90.90.90.90"],
+  ["90.90.90.90 2001:db8::2", "127.0.0.1", "127.0.0.1 2001:db8::2"],
+  ["90.90.90.90 2001:db8::2", "::1", "::1 90.90.90.90"],
+];
+
+for (const [raw, bindAddress, want] of bound) {
+  Deno.test(`[8.74] primaryIps() of a Node with "${raw}", bound to "${bindAddress}"`, () => {
+    const addresses = raw.split(" ").filter(Boolean)
+      .map((address) => ({ type: "InternalIP", address }));
+    assert.equal(
+      primaryIps(node("n1", { addresses }), bindAddress).join(" "),
+      want,
+    );
+  });
+}
+
 Deno.test("[5.51, 5.52] nodeAddresses() counts pods, the node and loopback as the cluster's own", () => {
   const { clusterSources } = nodeAddresses({
     selection: selection("primary"),

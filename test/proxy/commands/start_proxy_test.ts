@@ -85,7 +85,7 @@ async function start(given: ServiceOverrides): Promise<Started> {
     }),
     nodeName: "n1",
     apiServers: new Set(),
-    clusterCidrs: ["10.244.0.0/16"],
+    addresses: { clusterCidrs: ["10.244.0.0/16"] },
     interfaceIps: () => interfaces,
     engine,
     clock,
@@ -125,6 +125,22 @@ Deno.test("[6.5] startProxy() reads the node's addresses again in every sync per
   ]);
   assert.ok(engine.clusterSources.includes("192.0.2.8/32"));
   assert.ok(!engine.clusterSources.includes("10.96.0.99/32"));
+});
+
+Deno.test("[6.5, 8.18] setAddresses() moves NodePorts at once, and takes them off loopback addresses", async () => {
+  await using started = await start(NODE_PORT);
+  const { clock, engine, proxy } = started;
+  proxy.setAddresses({ localhostNodePorts: false });
+  await clock.advance(0);
+  assert.deepEqual(engine.listening, ["10.96.0.10:80", "192.0.2.7:30080"]);
+  assert.ok(!engine.clusterSources.includes("10.244.0.0/16"));
+  proxy.setAddresses({
+    nodePorts: { cidrs: ["127.0.0.0/8"], primary: false },
+    clusterCidrs: ["10.9.0.0/16"],
+  });
+  await clock.advance(0);
+  assert.deepEqual(engine.listening, ["10.96.0.10:80", "127.0.0.1:30080"]);
+  assert.ok(engine.clusterSources.includes("10.9.0.0/16"));
 });
 
 Deno.test("[5.51, 5.52] startProxy() counts pods of --cluster-cidr and of the own Node as the cluster's, from when it knows them", async () => {

@@ -1,0 +1,49 @@
+/**
+ * A validated configuration in the terms of the stages that `run` wires.
+ *
+ * @module
+ */
+import type { KubeProxyConfiguration } from "../config/mod.ts";
+import { nodePortSelection } from "../node_addresses.ts";
+import { UserError } from "./errors.ts";
+import { cidrList } from "./flags.ts";
+import type { AddressSettings } from "./start_proxy.ts";
+import type { LogSettings } from "./verbosity.ts";
+
+/** Level and format, as the flags say them. */
+export function logFlagsOf({ logging }: KubeProxyConfiguration): LogSettings {
+  return { v: String(logging.verbosity), "logging-format": logging.format };
+}
+
+/** The validated configuration's words about addresses. */
+export function addressSettings(
+  config: KubeProxyConfiguration,
+): AddressSettings {
+  const selection = nodePortSelection(config.nodePortAddresses.join(","));
+  const isClusterCidr = ["", "ClusterCIDR"].includes(config.detectLocalMode);
+  return {
+    ...("invalid" in selection ? {} : { nodePorts: selection }),
+    clusterCidrs: isClusterCidr
+      ? cidrList(config.clusterCIDR, "cluster-cidr")
+      : [],
+    localhostNodePorts: config.iptables.localhostNodePorts,
+    bindAddress: config.bindAddress,
+  };
+}
+
+/**
+ * Trimmed and in lower case, as a Node's name is (fact 8.69).
+ *
+ * @throws {UserError} if there is none
+ */
+export function nodeNameOf(
+  { hostnameOverride }: KubeProxyConfiguration,
+): string {
+  const name = (hostnameOverride || Deno.hostname()).trim().toLowerCase();
+  if (name === "") {
+    throw new UserError(
+      "Cannot name this Node: empty hostname is invalid; give --hostname-override",
+    );
+  }
+  return name;
+}
