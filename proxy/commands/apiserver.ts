@@ -21,6 +21,8 @@ export async function apiserverCommand(
   const port = wholeNumber(flags.port, { flag: "port", min: 0, max: 65535 });
   await using server = createApiServer({
     serviceCIDRs: cidrList(flags["service-cidr"], "service-cidr"),
+    // Nobody writes a thousand times a second from one start to the next.
+    firstRevision: Date.now(),
   });
   if (flags.manifests !== undefined) {
     await checkFolder(flags.manifests, "manifests");

@@ -173,6 +173,8 @@ Deno.test("run waits for an API server, outlives it, and follows the next one", 
     );
     const away = "WARN Cannot reach the API server; what is known stays served";
     const back = "INFO The API server answers again";
+    // The next one knows nothing of what the first gave out.
+    const expired = "INFO The version is no longer kept; listing again";
     assert.deepEqual(
       // Which engine it is depends on the machine.
       lines.filter((line) => !/service port|^INFO Moving bytes/.test(line)),
@@ -184,6 +186,10 @@ Deno.test("run waits for an API server, outlives it, and follows the next one", 
         "INFO Ready",
         away,
         back,
+        // Services, slices, the Node.
+        expired,
+        expired,
+        expired,
       ],
       proxy.output,
     );

@@ -31,6 +31,13 @@ const logger = getLogger("watch");
 export interface ApiServerOptions {
   /** ClusterIPs come from here: one, or one of each family. 10.96.0.0/16. */
   serviceCIDRs?: readonly string[];
+  /**
+   * Resource versions are greater. A server that follows another one on its
+   * address, and knows nothing of that one's objects, needs a number that the
+   * other has not reached: then it tells clients who go on watching that they
+   * have to list again, while it would let them wait for versions to come.
+   */
+  firstRevision?: number;
   /** 30000 to 32767. */
   nodePorts?: PortRange;
   /** Changes kept for watches that begin in the past. 10,000. */
@@ -130,7 +137,10 @@ class EmbeddedServer implements ApiServer {
     const now = options.now ?? Date.now;
     this.#now = now;
     this.#hosts = new Set(options.hosts);
-    this.#store = new Store({ historyLimit: options.historyLimit ?? 10_000 });
+    this.#store = new Store({
+      historyLimit: options.historyLimit ?? 10_000,
+      firstRevision: options.firstRevision,
+    });
     this.#addresses = new ServiceAddresses(
       cidrs,
       options.nodePorts ?? { first: 30000, last: 32767 },

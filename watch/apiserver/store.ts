@@ -24,6 +24,8 @@ export interface Change {
 export interface StoreOptions {
   /** Changes kept; older ones are compacted. */
   historyLimit: number;
+  /** Before the first change; changes up to it count as compacted. */
+  readonly firstRevision?: number | undefined;
 }
 
 const FIRST_REVISION = 1;
@@ -40,6 +42,8 @@ export class Store {
 
   constructor(options: StoreOptions) {
     this.#historyLimit = options.historyLimit;
+    if (options.firstRevision === undefined) return;
+    this.#revision = this.#floor = options.firstRevision;
   }
 
   /** The latest resourceVersion given out. */

@@ -125,6 +125,19 @@ Deno.test("history that grew too long is a 410", async () => {
   assert.equal((await reader.next()).object.code, 410);
 });
 
+Deno.test("what a server before it gave out is a 410 where resource versions begin later", async () => {
+  await using before = createApiServer();
+  for (const name of ["a", "b", "c"]) {
+    before.create("services", serviceManifest(name));
+  }
+  await using server = createApiServer({
+    firstRevision: Number(before.resourceVersion) + 1,
+  });
+  const query = `resourceVersion=${before.resourceVersion}`;
+  await using reader = await watch(server, SERVICES, query);
+  assert.equal((await reader.next()).object.code, 410);
+});
+
 Deno.test("a reader that goes away closes its watch", async () => {
   await using server = createApiServer();
   const reader = await watch(server, SERVICES);
