@@ -126,10 +126,19 @@ export class NodeCluster implements AsyncDisposable {
   /** Makes these objects, or changes them where they are. */
   async apply(...objects: readonly KubeObject[]): Promise<void> {
     for (const object of objects) {
+      const path = pathOf(object);
       const made = await this.#send("POST", collectionOf(object), object);
-      if (made === 201) continue;
-      assert.equal(made, 409);
-      assert.equal(await this.#send("PATCH", pathOf(object), object), 200);
+      if (made !== 201) {
+        assert.equal(made, 409);
+        assert.equal(await this.#send("PATCH", path, object), 200);
+      }
+      // Only this way: elsewhere the API server does not look at it.
+      if (object.kind === "Service" && object["status"] !== undefined) {
+        assert.equal(
+          await this.#send("PATCH", `${path}/status`, object),
+          200,
+        );
+      }
     }
   }
 
