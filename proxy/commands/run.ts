@@ -48,6 +48,7 @@ import { addressSettings, logFlagsOf, nodeNameOf } from "./config_meaning.ts";
 import { checkFolder } from "./folders.ts";
 import { saySettings, writeConfiguration } from "./say_settings.ts";
 import { serviceCidrsOf } from "./service_cidrs.ts";
+import { writeEvents } from "./service_events.ts";
 import { loadSettings } from "./settings.ts";
 import { untilSignal } from "./signals.ts";
 import { type KnownCluster, startProxy } from "./start_proxy.ts";
@@ -175,6 +176,12 @@ export async function runCommand(args: readonly string[]): Promise<number> {
   );
   let current = config;
   const stopping = new AbortController();
+  const writing = client &&
+    writeEvents(client, {
+      proxy,
+      clock: systemClock,
+      signal: stopping.signal,
+    });
   const following = followConfigChanges({
     flags: given,
     settings,
@@ -195,7 +202,7 @@ export async function runCommand(args: readonly string[]): Promise<number> {
       new Promise<never>(() => {}),
   ]);
   stopping.abort();
-  await following;
+  await Promise.all([following, writing]);
   logger.info(`Stopping at ${asked}; open connections may end`, { drainMs });
   const steering = await proxy.stop(AbortSignal.timeout(drainMs));
   await metrics?.[Symbol.asyncDispose]();
