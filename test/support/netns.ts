@@ -15,6 +15,7 @@
  */
 import { type CommandRunner, systemRunner } from "../../proxy/rules/command.ts";
 import { Child, type ChildOptions } from "./child.ts";
+import type { Dial } from "./dialing.ts";
 import { findProgram, type Need } from "./needs.ts";
 
 export interface NetworkOptions {
@@ -116,14 +117,19 @@ export class Namespace {
    *
    * @param options `timeoutMs`: less than 4 s where no answer is what is wanted
    */
-  dial(
+  async dial(
     protocol: "tcp" | "udp",
     ip: string,
     options: { port: number; text?: string; timeoutMs?: number },
   ): Promise<string> {
-    const { port, text = "", timeoutMs = 4_000 } = options;
-    const args = [protocol, ip, String(port), text, String(timeoutMs)];
-    return this.run([...denoRun("test/support/dial.ts"), ...args]);
+    const [reply = ""] = await this.dialAll([{ protocol, ip, ...options }]);
+    return reply;
+  }
+
+  /** The same for many at once, with one program. */
+  async dialAll(dials: readonly Dial[]): Promise<string[]> {
+    const script = denoRun("test/support/dial.ts");
+    return JSON.parse(await this.run([...script, JSON.stringify(dials)]));
   }
 }
 
