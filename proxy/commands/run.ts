@@ -25,13 +25,11 @@ import {
 } from "../config/mod.ts";
 import { canonicalIp } from "../ip.ts";
 import {
-  chooseSteering,
   interfaceAddresses,
-  type PortRange,
+  type SteeringLock,
   type SteeringRequest,
 } from "../rules/mod.ts";
 import { healthApp } from "../status/server.ts";
-import type { Steering } from "../steering.ts";
 import { bindAddress, serveHttp } from "./addresses.ts";
 import { cleanupCommand } from "./cleanup.ts";
 import { UserError } from "./errors.ts";
@@ -47,14 +45,13 @@ import { followConfigChanges } from "./config_changes.ts";
 import { addressSettings, logFlagsOf, nodeNameOf } from "./config_meaning.ts";
 import { checkFolder } from "./folders.ts";
 import { saySettings, writeConfiguration } from "./say_settings.ts";
-import { serviceCidrsOf } from "./service_cidrs.ts";
-import { writeEvents } from "./service_events.ts";
 import { loadSettings } from "./settings.ts";
 import { untilSignal } from "./signals.ts";
-import { type KnownCluster, startProxy } from "./start_proxy.ts";
+import { startProxy } from "./start_proxy.ts";
 import { measuredClient } from "./measured_client.ts";
 import { loadMetricsHandler, servePersistently } from "./serve_status.ts";
 import { ProxyCounters } from "../status/proxy_counters.ts";
+import { steer } from "./steer.ts";
 import { setupLogging } from "./verbosity.ts";
 import { printVersion, VERSION } from "./version.ts";
 
@@ -139,6 +136,7 @@ export async function runCommand(args: readonly string[]): Promise<number> {
   });
   await using engine = choice.engine;
   logger.info(`Moving bytes by ${engine.name}: ${choice.why}`);
+  let lock: SteeringLock | undefined;
   const proxy = startProxy({
     source,
     nodeName,
@@ -150,14 +148,13 @@ export async function runCommand(args: readonly string[]): Promise<number> {
     engine,
     clock: systemClock,
     counters,
-    steering: (known, signal) =>
-      steer(flags.steer as SteeringRequest, {
-        cidrs,
-        client,
-        known,
-        ports,
-        signal,
-      }),
+    async steering(known, signal) {
+      const request = flags.steer as SteeringRequest;
+      const options = { cidrs, client, known, ports, signal };
+      const choice = await steer(request, options);
+      lock = choice.lock;
+      return choice.steering;
+    },
   });
   const metrics = metricsAddress && servePersistently({
     address: metricsAddress,
@@ -176,12 +173,6 @@ export async function runCommand(args: readonly string[]): Promise<number> {
   );
   let current = config;
   const stopping = new AbortController();
-  const writing = client &&
-    writeEvents(client, {
-      proxy,
-      clock: systemClock,
-      signal: stopping.signal,
-    });
   const following = followConfigChanges({
     flags: given,
     settings,
@@ -202,7 +193,7 @@ export async function runCommand(args: readonly string[]): Promise<number> {
       new Promise<never>(() => {}),
   ]);
   stopping.abort();
-  await Promise.all([following, writing]);
+  await following;
   logger.info(`Stopping at ${asked}; open connections may end`, { drainMs });
   const steering = await proxy.stop(AbortSignal.timeout(drainMs));
   await metrics?.[Symbol.asyncDispose]();
@@ -210,6 +201,8 @@ export async function runCommand(args: readonly string[]): Promise<number> {
   if (flags["cleanup-on-exit"]) {
     await steering?.cleanup(AbortSignal.timeout(CLEANUP_TIMEOUT_MS));
   }
+  // Until now nobody else could take what is there for leftovers.
+  lock?.[Symbol.dispose]();
   client?.[Symbol.dispose]();
   logger.info("Stopped");
   return 0;
@@ -288,35 +281,6 @@ async function warnIfOwnTask(
     const why = explainUnreachable(config, cidrs, error);
     if (why !== undefined) logger.error(why);
   }
-}
-
-async function steer(
-  request: SteeringRequest,
-  { cidrs, client, known, ports, signal }: {
-    cidrs: readonly string[];
-    client: ApiClient | undefined;
-    known: KnownCluster;
-    ports: PortRange | undefined;
-    signal: AbortSignal;
-  },
-): Promise<Steering> {
-  const needsNone = request === "none" || request === "redirect";
-  const found = cidrs.length > 0 || client === undefined || needsNone
-    ? cidrs
-    : await serviceCidrsOf(client, signal);
-  const choice = await chooseSteering(request, {
-    cidrs: found,
-    serviceIps: known.serviceIps,
-    clusterFacts: known.facts,
-    ...ports === undefined ? {} : { proxyPorts: ports },
-    signal,
-  });
-  logger.info(`Steering by ${choice.steering.name}: ${choice.why}`, {
-    ...Object.fromEntries(
-      choice.rejected.map(({ name, why }) => [`not_${name}`, why]),
-    ),
-  });
-  return choice.steering;
 }
 
 function addressOf(client: ApiClient | undefined): Set<string> {

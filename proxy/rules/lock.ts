@@ -27,10 +27,16 @@ export type SteeringLock = Disposable;
 export interface LockHolder {
   /** `pid 4711`, or as much as is known. */
   readonly heldBy: string;
+  readonly purpose: LockPurpose;
 }
 
+/** `clean`: only for as long as it takes to remove rules. */
+export type LockPurpose = "steer" | "clean";
+
 /** Takes the lock of this network namespace, or says who has it. */
-export type TakeLock = () => Promise<SteeringLock | LockHolder>;
+export type TakeLock = (
+  purpose: LockPurpose,
+) => Promise<SteeringLock | LockHolder>;
 
 /** Whether a lock was not to be had. */
 export function isHeld(
@@ -48,12 +54,13 @@ export function isHeld(
  * and the log says so.
  */
 export async function takeSteeringLock(
+  purpose: LockPurpose,
   name: string = LOCK_NAME,
 ): Promise<SteeringLock | LockHolder> {
   // Twice: the one who had it may end between our two looks.
   for (let tries = 0; tries < 2; tries++) {
     try {
-      return hold(Deno.listen({ transport: "unix", path: name }));
+      return hold(Deno.listen({ transport: "unix", path: name }), purpose);
     } catch (error) {
       if (!(error instanceof Deno.errors.AddrInUse)) {
         logger.warn("Cannot take the lock; another kube-portal may interfere", {
@@ -62,25 +69,31 @@ export async function takeSteeringLock(
         return { [Symbol.dispose]: () => {} };
       }
     }
-    const heldBy = await holder(name);
-    if (heldBy !== undefined) return { heldBy };
+    const answer = await askHolder(name);
+    if (answer !== undefined) return parseAnswer(answer);
   }
-  return { heldBy: "another process" };
+  return parseAnswer("");
 }
 
-function hold(listener: Deno.UnixListener): SteeringLock {
+function hold(
+  listener: Deno.UnixListener,
+  purpose: LockPurpose,
+): SteeringLock {
   // It alone is no reason to go on running.
   listener.unref();
-  answer(listener);
+  answerAll(listener, `${purpose} pid ${Deno.pid}\n`);
   return { [Symbol.dispose]: () => listener.close() };
 }
 
 /** Tells everybody who asks. Ends when the listener is closed. */
-async function answer(listener: Deno.UnixListener): Promise<void> {
-  const text = new TextEncoder().encode(`pid ${Deno.pid}\n`);
+async function answerAll(
+  listener: Deno.UnixListener,
+  answer: string,
+): Promise<void> {
+  const bytes = new TextEncoder().encode(answer);
   for await (const conn of listener) {
     try {
-      await conn.write(text);
+      await conn.write(bytes);
     } catch {
       // Who asked has gone.
     } finally {
@@ -89,8 +102,8 @@ async function answer(listener: Deno.UnixListener): Promise<void> {
   }
 }
 
-/** `undefined`: nobody any more. */
-async function holder(path: string): Promise<string | undefined> {
+/** What the holder answers: nothing, if it is silent; `undefined`, if it is gone. */
+async function askHolder(path: string): Promise<string | undefined> {
   let conn: Deno.UnixConn;
   try {
     conn = await Deno.connect({ transport: "unix", path });
@@ -101,10 +114,9 @@ async function holder(path: string): Promise<string | undefined> {
   try {
     const buffer = new Uint8Array(64);
     const length = await conn.read(buffer) ?? 0;
-    const text = new TextDecoder().decode(buffer.subarray(0, length)).trim();
-    return /^pid \d+$/.test(text) ? text : "another process";
+    return new TextDecoder().decode(buffer.subarray(0, length));
   } catch {
-    return "a process that does not answer";
+    return "";
   } finally {
     clearTimeout(timer);
     try {
@@ -113,4 +125,13 @@ async function holder(path: string): Promise<string | undefined> {
       // The timer did.
     }
   }
+}
+
+/** Anybody may answer anything: what is not known is not repeated. */
+function parseAnswer(answer: string): LockHolder {
+  const match = /^(steer|clean) (pid \d+)\n$/.exec(answer);
+  return {
+    heldBy: match?.[2] ?? "a process that does not say who it is",
+    purpose: match?.[1] === "clean" ? "clean" : "steer",
+  };
 }

@@ -5,6 +5,7 @@
  *
  * @module
  */
+import { getLogger } from "@std/log";
 import { canonicalCidr } from "../ip.ts";
 import {
   type Steering,
@@ -12,6 +13,12 @@ import {
   type SteeringName,
 } from "../steering.ts";
 import { type CommandRunner, systemRunner } from "./command.ts";
+import {
+  isHeld,
+  type SteeringLock,
+  type TakeLock,
+  takeSteeringLock,
+} from "./lock.ts";
 import { interfaceAddresses, isLocalByItself, NoSteering } from "./none.ts";
 import { DEFAULT_PROXY_PORTS, type PortRange } from "./proxy_ports.ts";
 import { RedirectSteering } from "./redirect.ts";
@@ -19,7 +26,11 @@ import { RouteSteering } from "./route.ts";
 import { RouteWithRedirect } from "./route_with_redirect.ts";
 import type { ClusterFacts } from "./route_refusal.ts";
 
+const logger = getLogger("rules");
+
 export { interfaceAddresses } from "./none.ts";
+export { LEFTOVERS_ADVICE, readLeftovers } from "./kube_proxy_leftovers.ts";
+export type { SteeringLock } from "./lock.ts";
 export type { PortRange } from "./proxy_ports.ts";
 export { type ClusterFacts, routeRefusal } from "./route_refusal.ts";
 
@@ -46,6 +57,8 @@ export interface SteeringOptions {
   readonly runner?: CommandRunner;
   /** Default: `Deno.build.os`. */
   readonly os?: string;
+  /** Default: the machine's. */
+  readonly takeLock?: TakeLock;
 }
 
 /** A strategy that was started, and what there is to say about the choice. */
@@ -58,6 +71,8 @@ export interface SteeringChoice {
     readonly name: SteeringName;
     readonly why: string;
   }[];
+  /** To be held for as long as the strategy is used; `none` needs none. */
+  readonly lock?: SteeringLock;
 }
 
 /**
@@ -65,48 +80,89 @@ export interface SteeringChoice {
  * is local without help; else `redirect` if a rule of ours can be loaded, else
  * `route` if its route can be added, else `none`.
  *
- * @throws {SteeringError} if the strategy asked for cannot work; never for
- *   `auto` and `none`
+ * @throws {SteeringError} if the strategy asked for cannot work, or another
+ *   process steers the machine; never for `none`
  */
 export async function chooseSteering(
   request: SteeringRequest,
   options: SteeringOptions,
 ): Promise<SteeringChoice> {
   const { os = Deno.build.os } = options;
-  if (request !== "auto") {
-    const steering = strategy(request, options);
-    await steering.start(options.signal);
-    const why = request === "none" ? "it was asked for" : steering.description;
-    return { steering, why, rejected: [] };
-  }
-  if (areLocalByThemselves(options, os)) {
-    const steering = strategy("none", options);
-    await steering.start(options.signal);
+  if (request === "none") return await onlyNone("it was asked for", options);
+  if (request === "auto" && areLocalByThemselves(options, os)) {
     const why = "every Service address is local without steering";
-    return { steering, why, rejected: [] };
+    return await onlyNone(why, options);
   }
-  return await firstThatStarts(options);
+  // Where nothing can be steered there is nothing to lock either.
+  const lock = os === "linux" ? await lockOrRefuse(options) : NO_LOCK;
+  try {
+    const names = request === "auto" ? AUTO_ORDER : [request];
+    const choice = await firstThatStarts(names, options);
+    if (choice.steering.name !== "none") return { ...choice, lock };
+    lock[Symbol.dispose]();
+    return choice;
+  } catch (error) {
+    lock[Symbol.dispose]();
+    throw error;
+  }
+}
+
+const NO_LOCK: SteeringLock = { [Symbol.dispose]: () => {} };
+
+async function lockOrRefuse(
+  { takeLock = takeSteeringLock }: SteeringOptions,
+): Promise<SteeringLock> {
+  const lock = await takeLock("steer");
+  if (!isHeld(lock)) return lock;
+  throw new SteeringError(
+    `Cannot steer: kube-portal (${lock.heldBy}) does so on this machine already; stop it first, or choose --steer none`,
+  );
+}
+
+async function onlyNone(
+  why: string,
+  options: SteeringOptions,
+): Promise<SteeringChoice> {
+  const steering = strategy("none", options);
+  await steering.start(options.signal);
+  return { steering, why, rejected: [] };
 }
 
 /** In the order in which `auto` prefers them; the last one always starts. */
 const AUTO_ORDER = ["redirect", "route", "none"] as const;
 
 async function firstThatStarts(
+  names: readonly Exclude<SteeringRequest, "auto">[],
   options: SteeringOptions,
 ): Promise<SteeringChoice> {
   const rejected: { name: SteeringName; why: string }[] = [];
-  for (const name of AUTO_ORDER) {
+  let last: SteeringError | undefined;
+  for (const name of names) {
     const steering = strategy(name, options);
     try {
       await steering.start(options.signal);
+      if (name === "redirect") await removeRoutes(options);
       const why = name === "none" ? "it needs nothing" : steering.description;
       return { steering, why, rejected };
     } catch (error) {
       if (!(error instanceof SteeringError)) throw error;
       rejected.push({ name, why: error.message });
+      last = error;
     }
   }
-  throw new TypeError("No steering needs nothing");
+  throw last;
+}
+
+/** Those of an earlier run by `route`: ports that nobody serves would be ours. */
+async function removeRoutes(
+  { signal, runner = systemRunner, os = Deno.build.os }: SteeringOptions,
+): Promise<void> {
+  try {
+    await new RouteSteering({ ...NOTHING_KNOWN, runner, os }).cleanup(signal);
+  } catch (error) {
+    if (!(error instanceof SteeringError)) throw error;
+    logger.warn("Routes of an earlier run stay", { reason: error.message });
+  }
 }
 
 function strategy(
@@ -149,25 +205,58 @@ function areLocalByThemselves(
  * Removes what any strategy, of this run or an earlier one, has installed.
  * Twice in a row is fine.
  *
- * @throws {SteeringError} if something of ours is still there
+ * @throws {SteeringError} if something of ours is still there, or a process
+ *   that lives is using it
  */
 export async function cleanupSteering(
-  options: { signal: AbortSignal; runner?: CommandRunner },
+  options: { signal: AbortSignal; runner?: CommandRunner; takeLock?: TakeLock },
 ): Promise<void> {
-  const runner = options.runner ?? systemRunner;
-  const route = new RouteSteering({
-    cidrs: [],
-    clusterFacts: () => NO_CLUSTER_FACTS,
-    runner,
-    os: Deno.build.os,
-  });
-  await route.cleanup(options.signal);
-  const redirect = new RedirectSteering({ runner, os: Deno.build.os });
-  await redirect.cleanup(options.signal);
+  const { signal, runner = systemRunner } = options;
+  using _lock = await lockToClean(options);
+  const os = Deno.build.os;
+  const strategies = [
+    new RedirectSteering({ runner, os }),
+    new RouteSteering({ ...NOTHING_KNOWN, runner, os }),
+  ];
+  const errors: unknown[] = [];
+  for (const strategy of strategies) {
+    try {
+      await strategy.cleanup(signal);
+    } catch (error) {
+      if (!(error instanceof SteeringError)) throw error;
+      errors.push(error);
+    }
+  }
+  if (errors.length > 0) throw errors[0];
 }
 
-const NO_CLUSTER_FACTS: ClusterFacts = {
-  apiServers: new Set(),
-  podCidrs: [],
-  endpoints: new Set(),
+/** Another cleanup is waited for; whoever steers is not. */
+async function lockToClean(
+  { signal, takeLock = takeSteeringLock }: {
+    signal: AbortSignal;
+    takeLock?: TakeLock;
+  },
+): Promise<SteeringLock> {
+  for (;;) {
+    signal.throwIfAborted();
+    const lock = await takeLock("clean");
+    if (!isHeld(lock)) return lock;
+    if (lock.purpose === "steer") {
+      throw new SteeringError(
+        `Cannot clean up: kube-portal (${lock.heldBy}) is steering this machine; stop it first`,
+      );
+    }
+    await new Promise((resolve) => setTimeout(resolve, CLEANUP_POLL_MS));
+  }
+}
+
+const CLEANUP_POLL_MS = 50;
+
+const NOTHING_KNOWN = {
+  cidrs: [],
+  clusterFacts: (): ClusterFacts => ({
+    apiServers: new Set(),
+    podCidrs: [],
+    endpoints: new Set(),
+  }),
 };

@@ -264,6 +264,7 @@ testWith(
     };
     const before = await dump(node);
     const options = {
+      takeLock: () => Promise.resolve({ [Symbol.dispose]: () => {} }),
       serviceIps: [],
       clusterFacts: () => NO_FACTS,
       signal,

@@ -14,7 +14,7 @@ function freshName(): string {
 const ignore = Deno.build.os !== "linux";
 
 async function taken(name: string): Promise<SteeringLock> {
-  const result = await takeSteeringLock(name);
+  const result = await takeSteeringLock("steer", name);
   assert.ok(!isHeld(result));
   return result;
 }
@@ -27,8 +27,11 @@ Deno.test({
     const name = freshName();
     const lock = await taken(name);
     for (let i = 0; i < 3; i++) {
-      const other = await takeSteeringLock(name);
-      assert.deepEqual(other, { heldBy: `pid ${Deno.pid}` });
+      const other = await takeSteeringLock("steer", name);
+      assert.deepEqual(other, {
+        heldBy: `pid ${Deno.pid}`,
+        purpose: "steer",
+      });
     }
     lock[Symbol.dispose]();
     (await taken(name))[Symbol.dispose]();
@@ -41,8 +44,9 @@ Deno.test({
   async fn() {
     const name = freshName();
     using _silent = Deno.listen({ transport: "unix", path: name });
-    assert.deepEqual(await takeSteeringLock(name), {
-      heldBy: "a process that does not answer",
+    assert.deepEqual(await takeSteeringLock("steer", name), {
+      heldBy: "a process that does not say who it is",
+      purpose: "steer",
     });
   },
 });
@@ -54,11 +58,12 @@ Deno.test({
     const name = freshName();
     using listener = Deno.listen({ transport: "unix", path: name });
     const answered = listener.accept().then(async (conn) => {
-      await conn.write(new TextEncoder().encode("pid 1\x1b[2J\n"));
+      await conn.write(new TextEncoder().encode("steer pid 1\x1b[2J\n"));
       conn.close();
     });
-    assert.deepEqual(await takeSteeringLock(name), {
-      heldBy: "another process",
+    assert.deepEqual(await takeSteeringLock("steer", name), {
+      heldBy: "a process that does not say who it is",
+      purpose: "steer",
     });
     await answered;
   },
@@ -77,7 +82,7 @@ Deno.test({
     const url = new URL("../../../proxy/rules/lock.ts", import.meta.url);
     const code = `
       import { takeSteeringLock } from ${JSON.stringify(url.href)};
-      await takeSteeringLock(${JSON.stringify(name)});
+      await takeSteeringLock("clean", ${JSON.stringify(name)});
       console.log("held");
       await new Promise((resolve) => setTimeout(resolve, 60_000));`;
     const child = new Deno.Command(Deno.execPath(), {
@@ -90,8 +95,9 @@ Deno.test({
     await writer.close();
     const reader = child.stdout.getReader();
     await reader.read();
-    assert.deepEqual(await takeSteeringLock(name), {
+    assert.deepEqual(await takeSteeringLock("steer", name), {
       heldBy: `pid ${child.pid}`,
+      purpose: "clean",
     });
     child.kill("SIGKILL");
     await child.status;

@@ -3,11 +3,22 @@ import {
   chooseSteering,
   cleanupSteering,
   type SteeringOptions,
+  type SteeringRequest,
 } from "../../../proxy/rules/mod.ts";
+import type {
+  LockHolder,
+  SteeringLock,
+  TakeLock,
+} from "../../../proxy/rules/lock.ts";
 import { FakeIptables } from "../../support/fake_iptables.ts";
 import { FakeIp, programMissing } from "../../support/fake_ip.ts";
 
 const { signal } = new AbortController();
+
+/** A lock that is always free: the machine's own is not for tests. */
+function freeLock(): Promise<SteeringLock> {
+  return Promise.resolve({ [Symbol.dispose]: () => {} });
+}
 
 function options(
   runner: FakeIp,
@@ -24,6 +35,7 @@ function options(
     signal,
     runner,
     os: "linux",
+    takeLock: freeLock,
     ...more,
   };
 }
@@ -124,7 +136,104 @@ Deno.test("cleanupSteering() removes what an earlier run installed", async () =>
   const ip = new FakeIp();
   const before = structuredClone(ip.routes);
   await chooseSteering("route", options(ip));
-  await cleanupSteering({ signal, runner: ip });
+  await cleanupSteering({ signal, runner: ip, takeLock: freeLock });
   assert.deepEqual(ip.routes, before);
-  await cleanupSteering({ signal, runner: ip });
+  await cleanupSteering({ signal, runner: ip, takeLock: freeLock });
+});
+
+/** Remembers what it was taken for, and whether it was given back. */
+class FakeLock {
+  readonly taken: string[] = [];
+  isHeld = false;
+  /** Who has it, before it is to be had. */
+  readonly holders: LockHolder[] = [];
+
+  readonly take: TakeLock = (purpose) => {
+    const holder = this.holders.shift();
+    if (holder !== undefined) return Promise.resolve(holder);
+    this.taken.push(purpose);
+    this.isHeld = true;
+    return Promise.resolve({ [Symbol.dispose]: () => this.isHeld = false });
+  };
+}
+
+Deno.test("chooseSteering() takes the lock for what changes the machine, and only for that", async () => {
+  const table: readonly [SteeringRequest, Partial<SteeringOptions>, boolean][] =
+    [
+      ["route", {}, true],
+      ["auto", {}, true],
+      ["none", {}, false],
+      ["auto", { cidrs: ["127.96.0.0/16"] }, false],
+      ["auto", { os: "darwin" }, false],
+    ];
+  for (const [request, more, want] of table) {
+    const lock = new FakeLock();
+    const ip = new FakeIp();
+    const all = options(ip, { takeLock: lock.take, ...more });
+    const choice = await chooseSteering(request, all);
+    assert.equal(lock.isHeld, want, request);
+    choice.lock?.[Symbol.dispose]();
+    assert.equal(lock.isHeld, false);
+  }
+});
+
+Deno.test("chooseSteering() gives the lock back where nothing can be steered", async () => {
+  for (const request of ["route", "auto"] as const) {
+    const lock = new FakeLock();
+    const ip = new FakeIp();
+    ip.privileged = false;
+    const choosing = chooseSteering(
+      request,
+      options(ip, { takeLock: lock.take }),
+    );
+    if (request === "auto") assert.equal((await choosing).lock, undefined);
+    else await assert.rejects(choosing, { name: "SteeringError" });
+    assert.deepEqual(lock.taken, ["steer"]);
+    assert.equal(lock.isHeld, false);
+  }
+});
+
+Deno.test("chooseSteering() and cleanupSteering() say who holds the lock, and change nothing", async () => {
+  const lock = new FakeLock();
+  const ip = new FakeIp();
+  lock.holders.push({ heldBy: "pid 7", purpose: "steer" });
+  await assert.rejects(
+    chooseSteering("auto", options(ip, { takeLock: lock.take })),
+    {
+      name: "SteeringError",
+      message:
+        "Cannot steer: kube-portal (pid 7) does so on this machine already; stop it first, or choose --steer none",
+    },
+  );
+  lock.holders.push({ heldBy: "pid 7", purpose: "steer" });
+  await assert.rejects(
+    cleanupSteering({ signal, runner: ip, takeLock: lock.take }),
+    {
+      name: "SteeringError",
+      message:
+        "Cannot clean up: kube-portal (pid 7) is steering this machine; stop it first",
+    },
+  );
+  assert.deepEqual(ip.commands, []);
+});
+
+Deno.test("cleanupSteering() waits for another cleanup", async () => {
+  const lock = new FakeLock();
+  lock.holders.push({ heldBy: "pid 7", purpose: "clean" });
+  await cleanupSteering({ signal, runner: new FakeIp(), takeLock: lock.take });
+  assert.deepEqual(lock.taken, ["clean"]);
+  assert.equal(lock.isHeld, false);
+});
+
+Deno.test("redirect takes the place of an earlier run's routes", async () => {
+  const ip = new FakeIp();
+  const before = structuredClone(ip.routes);
+  await chooseSteering("route", options(ip));
+  assert.notDeepEqual(ip.routes, before);
+  const runner = new FakeIptables(ip);
+  await chooseSteering("redirect", { ...options(ip), runner });
+  const left = ip.routes.filter(({ dst }) => dst === "10.96.0.0/16");
+  assert.deepEqual(left, []);
+  // Its own address stays.
+  assert.ok(ip.routes.some(({ dst }) => dst.startsWith("169.254.107.1")));
 });

@@ -1,0 +1,66 @@
+/**
+ * Chooses and starts the steering of a run: finds out what it has to know, takes
+ * the machine for itself, and says in one line what was chosen, why, and why
+ * not the others; and in one more for each thing that stands in the way.
+ *
+ * @module
+ */
+import { getLogger } from "@std/log";
+import type { ApiClient } from "../../watch/mod.ts";
+import { systemRunner } from "../rules/command.ts";
+import {
+  chooseSteering,
+  LEFTOVERS_ADVICE,
+  type PortRange,
+  readLeftovers,
+  type SteeringChoice,
+  type SteeringRequest,
+} from "../rules/mod.ts";
+import { serviceCidrsOf } from "./service_cidrs.ts";
+import type { KnownCluster } from "./start_proxy.ts";
+
+const logger = getLogger("main");
+
+export interface SteerOptions {
+  /** `--service-cidr`; where it is empty, the API server is asked. */
+  readonly cidrs: readonly string[];
+  readonly client: ApiClient | undefined;
+  readonly known: KnownCluster;
+  readonly ports: PortRange | undefined;
+  readonly signal: AbortSignal;
+}
+
+/** @throws {SteeringError} if what was asked for cannot work, or another process steers */
+export async function steer(
+  request: SteeringRequest,
+  { cidrs, client, known, ports, signal }: SteerOptions,
+): Promise<SteeringChoice> {
+  const needsNone = request === "none" || request === "redirect";
+  const found = cidrs.length > 0 || client === undefined || needsNone
+    ? cidrs
+    : await serviceCidrsOf(client, signal);
+  const choice = await chooseSteering(request, {
+    cidrs: found,
+    serviceIps: known.serviceIps,
+    clusterFacts: known.facts,
+    ...ports === undefined ? {} : { proxyPorts: ports },
+    signal,
+  });
+  logger.info(`Steering by ${choice.steering.name}: ${choice.why}`, {
+    ...Object.fromEntries(
+      choice.rejected.map(({ name, why }) => [`not_${name}`, why]),
+    ),
+  });
+  if (choice.steering.name !== "none") await warnOfKubeProxy(signal);
+  return choice;
+}
+
+/** Its rules win over ours, or fight with them. */
+async function warnOfKubeProxy(signal: AbortSignal): Promise<void> {
+  for (const { mode, what } of await readLeftovers(systemRunner, signal)) {
+    logger.warn(
+      `kube-proxy is on this machine too, or was (${mode} mode); Services may be led by its rules`,
+      { found: what, advice: LEFTOVERS_ADVICE },
+    );
+  }
+}
