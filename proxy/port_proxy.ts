@@ -32,6 +32,11 @@ const logger = getLogger("proxy");
 /** An address that should be served and is not. */
 export interface ListenFailure {
   readonly address: ServiceAddress;
+  /**
+   * `conflict`: another Service has it. `taken`: another process has the port.
+   * `other`: what has to do with this machine, not with the Service.
+   */
+  readonly kind: "conflict" | "taken" | "other";
   /** One sentence. */
   readonly reason: string;
 }
@@ -162,7 +167,7 @@ export class PortProxy {
         { has_it: winner.text, since: winner.created },
       );
     }
-    this.#failures.set(key, { address, reason });
+    this.#failures.set(key, { address, kind: "conflict", reason });
     this.#revision++;
   }
 
@@ -192,7 +197,11 @@ export class PortProxy {
         const listener = await this.#listen(wanted, steering);
         if (listener === undefined) {
           this.#unsteered.add(key);
-          this.#fail(key, { address, reason: notSteered(steering) });
+          this.#fail(key, {
+            address,
+            kind: "other",
+            reason: notSteered(steering),
+          });
           continue;
         }
         const binding = { address, listen: listener.address, listener };
@@ -208,7 +217,11 @@ export class PortProxy {
             : { listen: `${listener.address.ip}:${listener.address.port}` }),
         });
       } catch (error) {
-        this.#fail(key, { address, reason: bindReason(error) });
+        this.#fail(key, {
+          address,
+          kind: error instanceof Deno.errors.AddrInUse ? "taken" : "other",
+          reason: bindReason(error),
+        });
       }
     }
   }

@@ -62,9 +62,14 @@ export function parseFacts(text: string): Fact[] {
   });
 }
 
-/** The numbers in the names of the tests in a file. */
+/**
+ * The numbers in the names of the tests in a file, and in rows of tables whose
+ * `facts` become names.
+ */
 export function factsNamedIn(source: string): string[] {
-  const names = source.matchAll(/["'`]\[(\d+\.\d+(?:, \d+\.\d+)*)\] /g);
+  const names = source.matchAll(
+    /(?:["'`]\[|\bfacts: ")(\d+\.\d+(?:, \d+\.\d+)*)(?:\] |")/g,
+  );
   const numbers = [...names].flatMap(([, list = ""]) => list.split(", "));
   return [...new Set(numbers)];
 }

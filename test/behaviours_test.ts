@@ -23,9 +23,10 @@ Deno.test("factsNamedIn() reads numbers at the start of a name, and nothing else
     'Deno.test("[1.1] f() does", () => {});',
     "Deno.test(`[1.1, 5.16] f() ${x}`, () => {});",
     '{ name: "[10.2] g()" }',
+    '{ facts: "8.1, 8.2", given: 1 }',
     'const list = [1.5, 2.5]; const text = "see [3.1]"; // [4.1] no',
   ].join("\n");
-  assert.deepEqual(factsNamedIn(source), ["1.1", "5.16", "10.2"]);
+  assert.deepEqual(factsNamedIn(source), ["1.1", "5.16", "10.2", "8.1", "8.2"]);
 });
 
 Deno.test("parseFacts() refuses a line that is no fact", () => {

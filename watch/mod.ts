@@ -19,6 +19,12 @@ export {
   explainUnreachable,
   isInCidr,
 } from "./in_cluster.ts";
+export {
+  type ClusterEvent,
+  EventRecorder,
+  type EventRecorderOptions,
+  type EventSubject,
+} from "./events.ts";
 export { fileChanges, type FileChangesOptions } from "./file_changes.ts";
 export { isUnreachable, UnreachableError } from "./unreachable.ts";
 export { Informer } from "./informer.ts";

@@ -45,6 +45,7 @@ import { followConfigChanges } from "./config_changes.ts";
 import { addressSettings, logFlagsOf, nodeNameOf } from "./config_meaning.ts";
 import { checkFolder } from "./folders.ts";
 import { saySettings, writeConfiguration } from "./say_settings.ts";
+import { writeEvents } from "./service_events.ts";
 import { loadSettings } from "./settings.ts";
 import { untilSignal } from "./signals.ts";
 import { startProxy } from "./start_proxy.ts";
@@ -173,6 +174,12 @@ export async function runCommand(args: readonly string[]): Promise<number> {
   );
   let current = config;
   const stopping = new AbortController();
+  const writing = client &&
+    writeEvents(client, {
+      proxy,
+      clock: systemClock,
+      signal: stopping.signal,
+    });
   const following = followConfigChanges({
     flags: given,
     settings,
@@ -193,7 +200,7 @@ export async function runCommand(args: readonly string[]): Promise<number> {
       new Promise<never>(() => {}),
   ]);
   stopping.abort();
-  await following;
+  await Promise.all([following, writing]);
   logger.info(`Stopping at ${asked}; open connections may end`, { drainMs });
   const steering = await proxy.stop(AbortSignal.timeout(drainMs));
   await metrics?.[Symbol.asyncDispose]();

@@ -27,7 +27,10 @@ import type { ClusterFacts } from "../rules/mod.ts";
 import { StateTracker } from "../state_tracker.ts";
 import { type HealthInput, liveness } from "../status/health.ts";
 import { ProxyCounters } from "../status/proxy_counters.ts";
-import { ServiceHealth } from "../status/service_health.ts";
+import {
+  type HealthCheckFailure,
+  ServiceHealth,
+} from "../status/service_health.ts";
 import type { SteeringView } from "../status/status_source.ts";
 import type { Steering } from "../steering.ts";
 import { SyncRunner } from "../sync_runner.ts";
@@ -96,6 +99,10 @@ export interface RunningProxy {
   /** How packets come to the listeners; missing before the first sync. */
   steering(): SteeringView | undefined;
   readonly counters: ProxyCounters;
+  /** Health check node ports that cannot be had, as of the last sync. */
+  healthCheckFailures(): readonly HealthCheckFailure[];
+  /** The Service's UID, by `namespace/name`; undefined once it is gone. */
+  serviceUid(key: string): string | undefined;
   health(): HealthInput;
   /** What each watch is doing. */
   sources(): Readonly<Record<string, SourceState>>;
@@ -245,6 +252,8 @@ export function startProxy(options: StartProxyOptions): RunningProxy {
         failures: begun.proxier.steeringFailures,
       },
     counters,
+    healthCheckFailures: () => serviceHealth.failures,
+    serviceUid: (key) => services.store.get(key)?.metadata.uid,
     health,
     sources: () => ({
       services: services.state,

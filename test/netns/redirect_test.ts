@@ -139,7 +139,7 @@ for (const kind of KINDS) {
       await t.step("node → ClusterIP", async () => {
         for (const ip of clusterIps) await reaches(node, ip, { port: 80 });
       });
-      await t.step("outside → NodePort, externalIP", async () => {
+      await t.step("[6.23, 12.11] outside → NodePort, externalIP", async () => {
         for (const ip of [node.ipv4, node.ipv6]) {
           await reaches(outside, ip, { port: 30_080 });
           await reaches(pod1, ip, { port: 30_080 });

@@ -145,7 +145,7 @@ testWith(
     await answers();
 
     await t.step(
-      "[12.52] the URL of health answers with lastUpdated",
+      "[12.52] the URLs of health and mode answer",
       async () => {
         const answer = await node.run([
           "curl",
@@ -154,6 +154,12 @@ testWith(
         ]);
         assert.match(answer, /"lastUpdated":/);
         assert.equal(JSON.parse(answer).healthy, true);
+        const mode = await node.run([
+          "curl",
+          "-fsS",
+          "http://127.0.0.1:10249/proxyMode",
+        ]);
+        assert.equal(mode, "userspace");
       },
     );
 

@@ -76,7 +76,7 @@ Deno.test("redirect leads an address without a listener to where nobody listens"
   });
 });
 
-Deno.test("redirect takes one port for all TCP addresses, where the engine can tell them apart", async () => {
+Deno.test("[3.43] redirect takes one port for all TCP addresses, where the engine can tell them apart", async () => {
   const machine = new Machine();
   const steering = await machine.started({ sharedTcpPort: 19_999 });
   const { opened } = await serve(steering, WEB);
