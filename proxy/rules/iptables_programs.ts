@@ -186,6 +186,11 @@ export function isLockHeld(error: unknown): boolean {
     error.stderr.includes("xtables lock");
 }
 
+/** The lock is a file, and cannot be had at all: `/run` is read-only. */
+function isWithoutLock({ stderr }: CommandError): boolean {
+  return stderr.includes("open lock file");
+}
+
 /** The system does not let us write rules. */
 export function isNotPermitted(error: unknown): boolean {
   return error instanceof CommandError &&
@@ -198,7 +203,7 @@ export function isNotPermitted(error: unknown): boolean {
  */
 export function isRefusal(error: unknown): error is CommandError {
   return error instanceof CommandError && error.exitCode !== undefined &&
-    !isLockHeld(error) && !isNotPermitted(error);
+    !isLockHeld(error) && !isWithoutLock(error) && !isNotPermitted(error);
 }
 
 /** A failed program as one sentence; anything else as it is. */
@@ -215,11 +220,18 @@ export function iptablesReason(error: CommandError): string {
   if (isLockHeld(error)) {
     return "another program holds the lock of the rules (xtables lock)";
   }
+  if (isWithoutLock(error)) {
+    return `${firstLine(error)}; XTABLES_LOCKFILE names another file`;
+  }
   if (isNotPermitted(error)) return "needs CAP_NET_ADMIN (run as root)";
-  const lines = error.stderr.split("\n").map((line) => line.trim());
+  return firstLine(error);
+}
+
+function firstLine({ stderr, exitCode }: CommandError): string {
+  const lines = stderr.split("\n").map((line) => line.trim());
   // What follows says where its manual is.
   const useful = lines.filter((line) =>
     line !== "" && !/^(Try `|Error occurred)/.test(line)
   );
-  return useful[0] ?? `it exited with code ${error.exitCode}`;
+  return useful[0] ?? `it exited with code ${exitCode}`;
 }

@@ -286,6 +286,9 @@ function enter(holderPid: number): [string, ...string[]] {
     "--user",
     "--preserve-credentials",
     "--net",
+    // The older iptables locks a file that only root can write.
+    "env",
+    "XTABLES_LOCKFILE=/dev/null",
   ];
 }
 

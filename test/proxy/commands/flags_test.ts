@@ -4,6 +4,7 @@ import {
   durationMs,
   flagsHelp,
   parseFlags,
+  portRange,
   wholeNumber,
 } from "../../../proxy/commands/flags.ts";
 
@@ -166,6 +167,30 @@ Deno.test("wholeNumber() reads a number within its range and refuses the rest", 
       () => wholeNumber(text, options),
       new UserError(
         `Invalid value "${text}" for --port: want a whole number from 0 to 65535`,
+      ),
+    );
+  }
+});
+
+Deno.test("portRange() reads ranges as kube-proxy writes them", () => {
+  const table: readonly [
+    string,
+    { first: number; last: number } | undefined,
+  ][] = [
+    ["20000-29999", { first: 20_000, last: 29_999 }],
+    [" 100+10 ", { first: 100, last: 110 }],
+    ["", undefined],
+    ["0", undefined],
+    ["0-0", undefined],
+  ];
+  for (const [text, want] of table) {
+    assert.deepEqual(portRange(text, "f"), want, text);
+  }
+  for (const text of ["80", "90-80", "0-10", "1-65536", "65535+1", "a-b"]) {
+    assert.throws(
+      () => portRange(text, "f"),
+      new UserError(
+        `Invalid value "${text}" for --f: want first-last, such as 20000-29999`,
       ),
     );
   }

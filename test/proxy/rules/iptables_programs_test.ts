@@ -112,6 +112,12 @@ Deno.test("a failure of iptables is told in one sentence, and by its kind", () =
       "iptables-restore v1.8.9 (legacy): Couldn't load match `nosuch':No such file or directory",
       true,
     ],
+    [
+      4,
+      "Fatal: can't open lock file /run/xtables.lock: Read-only file system\n",
+      "Fatal: can't open lock file /run/xtables.lock: Read-only file system; XTABLES_LOCKFILE names another file",
+      false,
+    ],
     [1, "", "it exited with code 1", true],
     [undefined, "", "no such program", false],
   ];
