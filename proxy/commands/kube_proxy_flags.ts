@@ -111,6 +111,12 @@ export const KUBE_PROXY_FLAGS = {
     deprecated: "--metrics-bind-address",
     help: "Deprecated: the port of --metrics-bind-address; 0 turns it off.",
   },
+  "bind-address-hard-fail": {
+    type: "boolean",
+    field: "bindAddressHardFail",
+    help:
+      "Exit if the metrics address is taken, instead of trying again every 5 s.",
+  },
   "iptables-sync-period": {
     type: "string",
     value: "DURATION",
@@ -123,7 +129,6 @@ export const KUBE_PROXY_FLAGS = {
     type: "boolean",
     help: "Do what needs privileges once, and exit: there is nothing to do.",
   },
-  "bind-address-hard-fail": ignoredSwitch("bindAddressHardFail"),
   profiling: ignoredSwitch("enableProfiling"),
   "show-hidden-metrics-for-version": ignored("showHiddenMetricsForVersion"),
   "feature-gates": { ...ignored("featureGates"), list: true },

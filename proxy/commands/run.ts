@@ -73,15 +73,18 @@ export async function runCommand(args: readonly string[]): Promise<number> {
   }
   const logFlags = logFlagsOf(config);
   await setupLogging(logFlags);
-  saySettings(settings);
   if (flags.cleanup) {
+    saySettings(settings);
     return await cleanupCommand([
       `-v=${logFlags.v}`,
       `--logging-format=${logFlags["logging-format"]}`,
     ]);
   }
   // Nothing here needs more privileges at the start than later (fact 8.99).
-  if (flags["init-only"]) return 0;
+  if (flags["init-only"]) {
+    saySettings(settings);
+    return 0;
+  }
 
   // Everything that can be wrong with a flag is found before anything starts.
   const health = bindAddress(config.healthzBindAddress, {
@@ -130,6 +133,7 @@ export async function runCommand(args: readonly string[]): Promise<number> {
     node: nodeName,
     source: client?.server ?? flags.manifests,
   });
+  saySettings(settings);
   const choice = await chooseEngine(flags.engine as EngineRequest, {
     clock: systemClock,
     workers,

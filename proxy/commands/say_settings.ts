@@ -21,7 +21,7 @@ const SAY_IGNORED_FROM = 1;
 
 /** One line for each kind of thing, and none where there is nothing. */
 export function saySettings(settings: Settings): void {
-  const { config, file, overruled, deprecated, lenient } = settings;
+  const { config, file, overruled, deprecated, silent, lenient } = settings;
   if (lenient.length > 0) {
     logger.warn("Passed over parts of the configuration file", {
       file: file?.path,
@@ -37,7 +37,7 @@ export function saySettings(settings: Settings): void {
   if (deprecated.length > 0) {
     logger.warn("Flags are deprecated", { flags: deprecated });
   }
-  const ignored = fieldsWithoutMeaning(config);
+  const ignored = [...fieldsWithoutMeaning(config), ...silent];
   if (ignored.length > 0 && config.logging.verbosity >= SAY_IGNORED_FROM) {
     logger.info("Settings do nothing in userspace mode", { settings: ignored });
   }

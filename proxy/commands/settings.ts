@@ -39,6 +39,8 @@ export interface Settings {
   readonly overruled: readonly string[];
   /** Deprecated flags that were given, each with what to use instead. */
   readonly deprecated: readonly string[];
+  /** Flags without a field, and without an effect, that were given. */
+  readonly silent: readonly string[];
   /** What a strict reader of the file would refuse. */
   readonly lenient: readonly string[];
 }
@@ -113,6 +115,7 @@ function settingsOfFile(
       isOverruled(name) && !FLAGS_BESIDE_FILE.has(name)
     ).map((name) => `--${name}`),
     deprecated: [],
+    silent: silentFlags(flags),
     lenient: parsed.lenient,
   };
 }
@@ -145,8 +148,17 @@ function settingsOfFlags(flags: RunGivenFlags): Settings {
       const instead = (KUBE_PROXY_FLAGS as FlagSpecs)[name]?.deprecated;
       return instead === undefined ? [] : [`--${name}: use ${instead}`];
     }),
+    silent: silentFlags(flags),
     lenient: [],
   };
+}
+
+/** Those with a field are told by its value. */
+function silentFlags({ given }: RunGivenFlags): string[] {
+  return [...given].filter((name) => {
+    const spec = (KUBE_PROXY_FLAGS as FlagSpecs)[name];
+    return spec?.silent && spec.field === undefined;
+  }).map((name) => `--${name}`);
 }
 
 function fieldOf(flag: string): string | undefined {

@@ -45,6 +45,7 @@ Deno.test("[8.8, 8.95, 8.104] run takes kube-proxy's place in kubeadm's DaemonSe
   const ip = `${range}.1.1`;
   const port = freePort();
   const health = freePort();
+  const metrics = freePort();
   const server = `http://127.0.0.1:${port}`;
   const apiserver = stack.use(startKubePortal([
     "apiserver",
@@ -70,7 +71,7 @@ Deno.test("[8.8, 8.95, 8.104] run takes kube-proxy's place in kubeadm's DaemonSe
     kubeadmFile("config.conf", {
       "/var/lib/kube-proxy/kubeconfig.conf": `${folder.path}/kubeconfig.conf`,
       'healthzBindAddress: ""': `healthzBindAddress: 127.0.0.1:${health}`,
-      'metricsBindAddress: ""': `metricsBindAddress: 127.0.0.1:${freePort()}`,
+      'metricsBindAddress: ""': `metricsBindAddress: 127.0.0.1:${metrics}`,
       ...lines,
     });
   const text = config();
@@ -93,6 +94,12 @@ Deno.test("[8.8, 8.95, 8.104] run takes kube-proxy's place in kubeadm's DaemonSe
   });
   await t.step("kubeadm's defaults are nothing to warn of", () => {
     assert.doesNotMatch(proxy.output, / (WARN|ERROR) /);
+  });
+  await t.step("/configz answers what counts", async () => {
+    const response = await fetch(`http://127.0.0.1:${metrics}/configz`);
+    const { "kubeproxy.config.k8s.io": shown } = await response.json();
+    assert.equal(shown.mode, "userspace");
+    assert.equal(shown.clusterCIDR, "10.244.0.0/16");
   });
   await t.step("it serves, and is healthy", async () => {
     assert.equal(await whoAnswers(ip, 8080), "web-1");
@@ -177,10 +184,13 @@ Deno.test("[8.50, 8.92, 8.93, 8.94] run --config says what is wrong in one line,
     assert.deepEqual(rest, []);
   });
   await t.step("settings that do nothing, at -v=1", async () => {
-    const flags = ["--oom-score-adj=-5", "--init-only"];
+    const flags = ["--oom-score-adj=-5", "--vmodule=a=2", "--init-only"];
     assert.equal((await runKubePortal(flags)).stderr, "");
     const { stderr } = await runKubePortal([...flags, "-v=1"]);
-    assert.match(stderr, /^\S+ INFO .*settings=\["oomScoreAdj"\]\n$/);
+    assert.match(
+      stderr,
+      /^\S+ INFO .*settings=\["oomScoreAdj","--vmodule"\]\n$/,
+    );
   });
   await t.step("--write-config-to", async () => {
     const { code, stdout, stderr } = await runKubePortal([
