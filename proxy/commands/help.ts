@@ -38,7 +38,7 @@ const COMMANDS: Readonly<Record<string, CommandHelp>> = {
   },
   cleanup: {
     usage: "kube-portal cleanup [flags]",
-    summary: "Removes every route the proxy could have installed",
+    summary: "Removes every rule and route the proxy could have installed",
     flags: CLEANUP_FLAGS,
   },
   version: {
