@@ -5,8 +5,12 @@
 import assert from "node:assert/strict";
 import { parse } from "@std/yaml";
 import { MountedConfigMap } from "../support/config_map.ts";
-import { kubeNode, kubeService, kubeSlice } from "../support/kube_objects.ts";
-import { KubeWriter } from "../support/kube_objects.ts";
+import {
+  kubeNode,
+  kubeService,
+  kubeSlice,
+  KubeWriter,
+} from "../support/kube_objects.ts";
 import {
   freePort,
   runKubePortal,
