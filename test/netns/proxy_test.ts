@@ -343,6 +343,7 @@ testWith(
         `tcp/0.0.0.0/${PORT}`,
       ]);
       assert.notEqual((await late.status).code, 0);
+      await late.ended;
       assert.match(late.output, /AddrInUse/);
       assert.match(await who(pod2, WEB[0]), /^pod[12]$/);
     });
