@@ -115,7 +115,7 @@ export const KUBE_PROXY_FLAGS = {
     type: "boolean",
     field: "bindAddressHardFail",
     help:
-      "Exit if the metrics address is taken, instead of trying again every 5 s.",
+      "Exit if the address for health or metrics is taken, instead of trying again every 5 s; for health without --config always so.",
   },
   "iptables-sync-period": {
     type: "string",

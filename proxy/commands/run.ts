@@ -30,7 +30,7 @@ import {
   type SteeringRequest,
 } from "../rules/mod.ts";
 import { healthApp } from "../status/server.ts";
-import { bindAddress, serveHttp } from "./addresses.ts";
+import { bindAddress } from "./addresses.ts";
 import { cleanupCommand } from "./cleanup.ts";
 import { UserError } from "./errors.ts";
 import { RUN_FLAGS } from "./flag_tables.ts";
@@ -118,15 +118,24 @@ export async function runCommand(args: readonly string[]): Promise<number> {
     cidrs,
     pollIntervalMs,
   });
-  // The port first: without it nothing is started, and nothing is said but why.
-  const server = health && serveHttp({
+  // Who types flags is told of a taken address at once, before anything starts.
+  // With a file, a supervisor may have started us beside the one we follow.
+  const healthHardFail = config.bindAddressHardFail ||
+    settings.file === undefined;
+  const server = health && servePersistently({
     address: health,
     flag: "healthz-bind-address",
-    handler: healthApp(
-      () => proxy.health(),
-      (path, code) => counters.healthAnswered(path, code),
-    ).fetch,
+    load: () =>
+      Promise.resolve(
+        healthApp(
+          () => proxy.health(),
+          (path, code) => counters.healthAnswered(path, code),
+        ).fetch,
+      ),
+    clock: systemClock,
+    hardFail: healthHardFail,
   });
+  if (healthHardFail) await server?.listening;
 
   logger.info(`kube-portal v${VERSION}: userspace proxy mode`, {
     mode_from: settings.modeFrom,
@@ -208,7 +217,7 @@ export async function runCommand(args: readonly string[]): Promise<number> {
   logger.info(`Stopping at ${asked}; open connections may end`, { drainMs });
   const steering = await proxy.stop(AbortSignal.timeout(drainMs));
   await metrics?.[Symbol.asyncDispose]();
-  await server?.shutdown();
+  await server?.[Symbol.asyncDispose]();
   if (flags["cleanup-on-exit"]) {
     await steering?.cleanup(AbortSignal.timeout(CLEANUP_TIMEOUT_MS));
   }

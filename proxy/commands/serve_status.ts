@@ -110,7 +110,8 @@ async function listen(
     } catch (error) {
       if (hardFail) throw error;
       if (!isSaid) {
-        logger.warn("Cannot serve metrics; trying again every 5 s", {
+        logger.warn("Cannot serve at an address; trying again every 5 s", {
+          flag: `--${flag}`,
           address: formatHostPort(address.ip, address.port),
           cause: error,
         });

@@ -146,6 +146,38 @@ Deno.test("[8.8, 8.95, 8.104] run takes kube-proxy's place in kubeadm's DaemonSe
   });
 });
 
+Deno.test("[7.15] run --config waits for its health address, unless told to fail", async (t) => {
+  await using folder = await temporaryFolder();
+  using taken = Deno.listen({ hostname: "127.0.0.1", port: 0 });
+  const text = kubeadmFile("config.conf", {
+    'healthzBindAddress: ""':
+      `healthzBindAddress: 127.0.0.1:${taken.addr.port}`,
+    'metricsBindAddress: ""': `metricsBindAddress: 127.0.0.1:${freePort()}`,
+  });
+  const args = [
+    `--config=${await folder.write("config.conf", text)}`,
+    `--manifests=${folder.path}`,
+    "--steer=none",
+  ];
+  await t.step("it serves, and says that it goes on trying", async () => {
+    await using proxy = startKubePortal(args);
+    await proxy.waitFor(/Cannot serve .* flag=--healthz-bind-address/);
+    await proxy.waitFor(" Ready ");
+  });
+  await t.step("bindAddressHardFail", async () => {
+    await folder.write(
+      "config.conf",
+      text.replace("HardFail: false", "HardFail: true"),
+    );
+    const { code, stderr } = await runKubePortal(args);
+    assert.equal(code, 1);
+    assert.match(
+      stderr,
+      /^kube-portal: Cannot listen on 127\.0\.0\.1:\d+: it is in use/m,
+    );
+  });
+});
+
 Deno.test("[8.50, 8.92, 8.93, 8.94] run --config says what is wrong in one line, and --write-config-to what counts", async (t) => {
   await using folder = await temporaryFolder();
   const text = kubeadmFile("config.conf", {});
