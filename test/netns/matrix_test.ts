@@ -28,10 +28,11 @@ const KNOCK_MS = 1_000;
 const NO_BACK_DOOR =
   "proxy port, straight from outside, a second node or a pod";
 const ONE_AT_A_TIME = "a second proxy, and cleanup while one runs, are refused";
+const FLUSH = "removed by hand: back within the sync period, and logged";
 const CRASH = "kill -9 and restart under load: clients fail only in between";
 const STOP = "SIGTERM and restart under load: the same";
 const CLEANUP = "cleanup, twice: rules and routes of others byte for byte";
-const SPECIAL_ROWS = [NO_BACK_DOOR, ONE_AT_A_TIME, CRASH, STOP, CLEANUP];
+const SPECIAL_ROWS = [NO_BACK_DOOR, ONE_AT_A_TIME, FLUSH, CRASH, STOP, CLEANUP];
 
 const strategies = Object.keys(STRATEGIES) as StrategyName[];
 /** Row → strategy → cell. */
@@ -72,6 +73,18 @@ for (const strategy of strategies) {
     await t.step(ONE_AT_A_TIME, async () => {
       await assertOneAtATime(stage, proxy);
       note(ONE_AT_A_TIME, YES);
+    });
+
+    await t.step(FLUSH, async () => {
+      const installed = await dump(stage.node);
+      await flush(stage.node, strategy);
+      assert.notEqual(await dump(stage.node), installed);
+      await proxy.waitFor("Steering was changed by somebody else; put back");
+      const [reply] = await stage.pod2.dialAll([
+        { protocol: "tcp", ip: WEB[0], port: PORTS.service, text: "hello" },
+      ]);
+      assert.match(reply ?? "", /^pod1 /);
+      note(FLUSH, YES);
     });
 
     for (
@@ -343,6 +356,19 @@ add table inet foreign
 add chain inet foreign prerouting { type nat hook prerouting priority dstnat ; }
 add rule inet foreign prerouting tcp dport 7777 redirect to :8888
 `;
+
+/** What is ours, as far as the strategy needs it. */
+async function flush(node: Namespace, strategy: StrategyName): Promise<void> {
+  const [kind] = /nft$|legacy$/.exec(strategy) ?? [];
+  if (strategy === "redirect, nft") {
+    await node.run(["nft", "delete", "table", "ip", "kube-portal"]);
+  } else if (kind !== undefined) {
+    const chain = "KUBE-PORTALS-CONTAINER";
+    await node.run([`iptables-${kind}`, "-t", "nat", "-F", chain]);
+  }
+  // The address that rules lead to is such a route too.
+  await node.run(["ip", "route", "flush", "table", "local", "proto", "107"]);
+}
 
 /** All rules and routes, without what counts. */
 async function dump(node: Namespace): Promise<string> {

@@ -37,6 +37,8 @@ function iptables(kind: string): readonly string[] {
   ]);
 }
 
+/** What was removed by hand is back after this time at most. */
+const SYNC_PERIOD_S = 2;
 export const NODE_NAME = "node-1";
 export const PORTS = { service: 80, unserved: 81, pod: 8080 } as const;
 /** NodePorts of the Services. */
@@ -109,6 +111,7 @@ export async function steeringStage(
         `--hostname-override=${NODE_NAME}`,
         "--healthz-bind-address=127.0.0.1:10256",
         "--drain-timeout=1s",
+        `--iptables-sync-period=${SYNC_PERIOD_S}s`,
         `--manifests=${objects.path}`,
       ));
       await proxy.waitFor(" Ready ");
