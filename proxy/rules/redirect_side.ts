@@ -10,7 +10,7 @@ import type { IpFamily } from "../ip.ts";
 import { SteeringError } from "../steering.ts";
 import { CommandError, type CommandRunner } from "./command.ts";
 import { forgetUdpFlows } from "./conntrack.ts";
-import { ensureTarget } from "./redirect_target.ts";
+import { ensureTarget, removeTarget } from "./redirect_target.ts";
 import {
   isSameRedirection,
   REDIRECT_TARGETS,
@@ -25,6 +25,8 @@ export class RedirectSide {
   readonly #writer: RulesWriter;
   readonly #runner: CommandRunner;
   #target: string | undefined;
+  /** It was not there before `start`. */
+  #isTargetNew = false;
   #installed = new Map<string, Redirection>();
   /** By key: what the kernel did not take, until `repair`. */
   readonly #failures = new Map<string, SteeringError>();
@@ -69,16 +71,33 @@ export class RedirectSide {
   async start(signal: AbortSignal): Promise<ReadonlyMap<string, number>> {
     const { canChooseAddress } = await this.#writer.probe(signal);
     this.#target = canChooseAddress ? await this.#addTarget(signal) : undefined;
-    await this.#writer.use(this.#target, signal);
-    const { redirections, ports } = await this.#writer.read(signal);
-    this.#installed = new Map(redirections);
-    return ports;
+    try {
+      await this.#writer.use(this.#target, signal);
+      const { redirections, ports } = await this.#writer.read(signal);
+      this.#installed = new Map(redirections);
+      return ports;
+    } catch (error) {
+      await this.#takeBackTarget(signal);
+      throw error;
+    }
+  }
+
+  /** A start that fails leaves nothing that was not there before. */
+  async #takeBackTarget(signal: AbortSignal): Promise<void> {
+    if (!this.#isTargetNew) return;
+    try {
+      await removeTarget(this.family, { runner: this.#runner, signal });
+    } catch (error) {
+      // What began this is the one to tell; the next cleanup finds it.
+      if (!(error instanceof SteeringError) && !signal.aborted) throw error;
+    }
   }
 
   /** Without it TCP works as well, and UDP for all but the node itself. */
   async #addTarget(signal: AbortSignal): Promise<string | undefined> {
     try {
-      await ensureTarget(this.family, { runner: this.#runner, signal });
+      const options = { runner: this.#runner, signal };
+      this.#isTargetNew = await ensureTarget(this.family, options) > 0;
       return REDIRECT_TARGETS[this.family];
     } catch (error) {
       if (!(error instanceof SteeringError)) throw error;

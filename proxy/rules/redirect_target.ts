@@ -75,6 +75,20 @@ export async function ensureTarget(
 }
 
 /**
+ * Takes back what `ensureTarget` has just added.
+ *
+ * @throws {SteeringError} if it cannot be removed
+ */
+export async function removeTarget(
+  family: IpFamily,
+  options: Options,
+): Promise<void> {
+  const failures = await writeItems("del", [TARGET_ITEMS[family]], options);
+  const [error] = failures.values();
+  if (error !== undefined) throw error;
+}
+
+/**
  * Takes the targets of both families away, if they are there.
  *
  * @throws {SteeringError} if one cannot be removed
