@@ -41,10 +41,9 @@ interface Placed {
   readonly ended: () => void;
 }
 
-/** A thread, and how many connections it has. */
+/** Another thread, and how many connections it has. */
 interface Place {
-  /** Undefined: this one. */
-  readonly sender: HandOverSender | undefined;
+  readonly sender: HandOverSender;
   open: number;
 }
 
@@ -61,7 +60,7 @@ export class Acceptor implements ListenerHost {
   readonly #listeners = new Map<number, AcceptingListener>();
   /** Listener → a key → the end of a claim to an own address. */
   readonly #owned = new Map<number, Map<string, () => void>>();
-  readonly #places: readonly Place[];
+  readonly #others: readonly Place[];
   readonly #placed = new Map<number, Placed>();
   #lastId = 0;
 
@@ -72,10 +71,7 @@ export class Acceptor implements ListenerHost {
     this.timers = options.tools.timers;
     this.dialTimeoutsMs = options.dialTimeoutsMs;
     this.counters = options.counters;
-    this.#places = [undefined, ...options.others].map((sender) => ({
-      sender,
-      open: 0,
-    }));
+    this.#others = options.others.map((sender) => ({ sender, open: 0 }));
   }
 
   get now(): number {
@@ -144,43 +140,51 @@ export class Acceptor implements ListenerHost {
 
   place(
     port: number,
-    { client, endpoint }: {
+    sockets: {
       readonly client: WatchedSocket;
       readonly endpoint: WatchedSocket;
     },
     ended: () => void,
   ): void {
-    const to = this.#emptiest();
-    to.open++;
-    if (to.sender !== undefined) {
-      const id = this.#lastId = (this.#lastId + 1) & 0x7fffffff;
-      const clientFd = client.fd;
-      const endpointFd = endpoint.fd;
-      if (to.sender.open({ id, port, clientFd, endpointFd })) {
-        this.poller.giveAway(clientFd);
-        this.poller.giveAway(endpointFd);
-        this.#placed.set(id, { to, ended });
-        return;
-      }
-      to.open--;
+    if (
+      this.#others.length === 0 || !this.#placeElsewhere(port, sockets, ended)
+    ) {
+      this.#options.connections(port)!.add(sockets, ended);
     }
-    const here = this.#places[0]!;
-    if (to !== here) here.open++;
-    this.#options.connections(port)!.add(client, endpoint, () => {
-      here.open--;
-      ended();
-    });
   }
 
-  /** The first among equals: a hand-over costs more than none. */
-  #emptiest(): Place {
-    let emptiest = this.#places[0]!;
-    for (const place of this.#places) {
-      if (place.open < emptiest.open) emptiest = place;
+  /** False: this thread has the fewest, or the other has too much to do. */
+  #placeElsewhere(
+    port: number,
+    { client, endpoint }: {
+      readonly client: WatchedSocket;
+      readonly endpoint: WatchedSocket;
+    },
+    ended: () => void,
+  ): boolean {
+    const to = this.#emptiest();
+    if (to === undefined) return false;
+    const id = this.#lastId = (this.#lastId + 1) & 0x7fffffff;
+    const pair = { id, port, clientFd: client.fd, endpointFd: endpoint.fd };
+    if (!to.sender.open(pair)) return false;
+    to.open++;
+    this.poller.giveAway(client.fd);
+    this.poller.giveAway(endpoint.fd);
+    this.#placed.set(id, { to, ended });
+    return true;
+  }
+
+  /** Undefined: it is this one. A hand-over costs more than none. */
+  #emptiest(): Place | undefined {
+    let emptiest: Place | undefined;
+    let open = this.#options.tools.openConnections;
+    for (const place of this.#others) {
+      if (place.open >= open) continue;
+      emptiest = place;
+      open = place.open;
     }
     return emptiest;
   }
-
   /** Another thread has no pair of this number any more. */
   endedElsewhere(id: number): void {
     const placed = this.#placed.get(id);

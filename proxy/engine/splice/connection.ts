@@ -11,7 +11,7 @@ import { Half, type HalfOwner, type HalfTools } from "./half.ts";
 import type { Poller } from "./poller.ts";
 import type { WatchedSocket } from "./search.ts";
 import { resetOnClose } from "./socket.ts";
-import { Timer, type Timers } from "./timers.ts";
+import { Timed, type Timers } from "./timers.ts";
 
 /** What the connections of one thread share. */
 export interface ConnectionTools extends HalfTools {
@@ -21,41 +21,58 @@ export interface ConnectionTools extends HalfTools {
   readonly lingerMs: number;
   /** Milliseconds since some time: the start of this round of the loop. */
   readonly now: number;
+  /** Of all ServicePorts, in this thread. */
+  openConnections: number;
 }
 
-export interface ConnectionOptions {
-  readonly tools: ConnectionTools;
-  readonly client: WatchedSocket;
-  readonly endpoint: WatchedSocket;
+/** To whom a connection belongs. */
+export interface ConnectionOwner {
   readonly traffic: Traffic;
-  /** Called once; nothing of the connection is left then. */
-  readonly ended: (connection: Connection) => void;
+  /** Called once; both its sockets are closed. */
+  ended(connection: Connection): void;
 }
 
-/** Owns both sockets, which the poller knows already. */
-export class Connection implements HalfOwner {
+/**
+ * Owns both sockets, which the poller knows already. Its time limit is the
+ * linger time, after one direction has ended.
+ */
+export class Connection extends Timed implements HalfOwner {
   readonly #tools: ConnectionTools;
-  readonly #traffic: Traffic;
+  readonly #owner: ConnectionOwner;
   readonly #client: Half;
   readonly #endpoint: Half;
-  readonly #ended: (connection: Connection) => void;
+  /** In milliseconds of the loop's clock. */
+  readonly openedAt: number;
+  /** For the owner: whom to tell of the end. */
+  readonly whenEnded: () => void;
   #isClosed = false;
-  #linger: Timer | undefined;
+  #isLingering = false;
   #movedAt: number;
   #isAnswerDue = false;
 
-  constructor(options: ConnectionOptions) {
-    const { tools, client, endpoint } = options;
+  constructor(
+    sockets: {
+      readonly client: WatchedSocket;
+      readonly endpoint: WatchedSocket;
+    },
+    options: {
+      readonly tools: ConnectionTools;
+      readonly owner: ConnectionOwner;
+      readonly whenEnded: () => void;
+    },
+  ) {
+    super();
+    const { tools } = options;
     this.#tools = tools;
-    this.#traffic = options.traffic;
-    this.#ended = options.ended;
-    this.#movedAt = tools.now;
-    this.#client = new Half(client, { tools, owner: this });
-    this.#endpoint = new Half(endpoint, { tools, owner: this });
-    this.#client.peer = this.#endpoint;
-    this.#endpoint.peer = this.#client;
-    tools.poller.handOver(client.fd, this.#client);
-    tools.poller.handOver(endpoint.fd, this.#endpoint);
+    this.#owner = options.owner;
+    this.whenEnded = options.whenEnded;
+    this.openedAt = this.#movedAt = tools.now;
+    const client = this.#client = new Half(sockets.client, tools, this);
+    const endpoint = this.#endpoint = new Half(sockets.endpoint, tools, this);
+    client.peer = endpoint;
+    endpoint.peer = client;
+    tools.poller.handOver(client.fd, client);
+    tools.poller.handOver(endpoint.fd, endpoint);
   }
 
   /** Moves what has come while the endpoint was dialled. */
@@ -79,17 +96,17 @@ export class Connection implements HalfOwner {
   }
 
   moved(half: Half, count: number): void {
+    const { traffic } = this.#owner;
     this.#isAnswerDue = half === this.#client;
-    if (half === this.#client) this.#traffic.bytesToEndpoints += count;
-    else this.#traffic.bytesToClients += count;
+    if (this.#isAnswerDue) traffic.bytesToEndpoints += count;
+    else traffic.bytesToClients += count;
     this.#movedAt = this.#tools.now;
-    if (this.#linger !== undefined) this.#startLinger(this.#linger);
+    if (this.#isLingering) this.#linger();
   }
 
   directionEnded(half: Half): void {
-    if (half.peer.hasEnded) return this.#close();
-    this.#linger = new Timer(() => this.#close());
-    this.#startLinger(this.#linger);
+    if (half.peer.hasEnded) this.#close();
+    else this.#linger();
   }
 
   /**
@@ -108,20 +125,26 @@ export class Connection implements HalfOwner {
     this.#close();
   }
 
-  #startLinger(timer: Timer): void {
+  /** One side ended, the other was silent for the linger time. */
+  override due(): void {
+    this.#close();
+  }
+
+  #linger(): void {
     const { timers, now, lingerMs } = this.#tools;
-    timers.set(timer, { now, delayMs: lingerMs });
+    this.#isLingering = true;
+    timers.set(this, { now, delayMs: lingerMs });
   }
 
   #close(): void {
     if (this.#isClosed) return;
     this.#isClosed = true;
     const { timers, poller } = this.#tools;
-    if (this.#linger !== undefined) timers.clear(this.#linger);
+    timers.clear(this);
     this.#client.release();
     this.#endpoint.release();
     poller.close(this.#client.fd);
     poller.close(this.#endpoint.fd);
-    this.#ended(this);
+    this.#owner.ended(this);
   }
 }

@@ -5,7 +5,11 @@
  * @module
  */
 import type { Traffic } from "../counters.ts";
-import { Connection, type ConnectionTools } from "./connection.ts";
+import {
+  Connection,
+  type ConnectionOwner,
+  type ConnectionTools,
+} from "./connection.ts";
 import type { WatchedSocket } from "./search.ts";
 import { Timer } from "./timers.ts";
 
@@ -23,59 +27,59 @@ const JITTER_STEPS = 8;
 /** At this many times its age a connection is ended, at rest or not. */
 const PATIENCE = 2;
 
-interface Entry {
-  readonly openedAt: number;
-  /** 0.9 to 1.1: its own age is this times the limit. */
-  readonly factor: number;
+/** The age limit of one connection. */
+interface Ageing {
+  /** The limit, give or take. */
+  readonly ageMs: number;
   readonly timer: Timer;
 }
 
-export class Connections {
+export class Connections implements ConnectionOwner {
+  readonly traffic: Traffic;
   readonly #tools: ConnectionTools;
-  readonly #traffic: Traffic;
-  readonly #open = new Map<Connection, Entry>();
+  readonly #open = new Set<Connection>();
   /** Milliseconds; 0: none. */
   #ageLimitMs = 0;
+  /** Empty as long as there is no limit: most Services have none. */
+  readonly #ageing = new Map<Connection, Ageing>();
   #isCutting = false;
 
   constructor(tools: ConnectionTools, traffic: Traffic) {
     this.#tools = tools;
-    this.#traffic = traffic;
+    this.traffic = traffic;
   }
 
-  /** Owns both sockets, which the poller watches, until it calls `ended`. */
+  /** Owns both sockets, which the poller watches, until it calls `whenEnded`. */
   add(
-    client: WatchedSocket,
-    endpoint: WatchedSocket,
-    ended: () => void,
+    sockets: {
+      readonly client: WatchedSocket;
+      readonly endpoint: WatchedSocket;
+    },
+    whenEnded: () => void,
   ): void {
-    const connection: Connection = new Connection({
+    const connection = new Connection(sockets, {
       tools: this.#tools,
-      client,
-      endpoint,
-      traffic: this.#traffic,
-      ended: () => {
-        this.#tools.timers.clear(entry.timer);
-        this.#open.delete(connection);
-        ended();
-      },
+      owner: this,
+      whenEnded,
     });
-    const step = Math.floor(Math.random() * (JITTER_STEPS + 1));
-    const entry: Entry = {
-      openedAt: this.#tools.now,
-      factor: 1 - JITTER + 2 * JITTER * step / JITTER_STEPS,
-      timer: new Timer(() => this.#look(connection, entry)),
-    };
-    this.#open.set(connection, entry);
+    this.#open.add(connection);
+    this.#tools.openConnections++;
     if (this.#isCutting) return connection.cut();
-    this.#startAgeing(entry);
+    if (this.#ageLimitMs > 0) this.#startAgeing(connection);
     connection.start();
+  }
+
+  ended(connection: Connection): void {
+    this.#open.delete(connection);
+    this.#tools.openConnections--;
+    this.#stopAgeing(connection);
+    connection.whenEnded();
   }
 
   /** Cuts all, and those that come from now on. */
   cut(): void {
     this.#isCutting = true;
-    for (const connection of [...this.#open.keys()]) connection.cut();
+    for (const connection of [...this.#open]) connection.cut();
   }
 
   /**
@@ -84,25 +88,40 @@ export class Connections {
    * `../portable/connection_age.ts`.
    */
   limitAge(limitMs: number): void {
-    if (limitMs === this.#ageLimitMs) return;
     this.#ageLimitMs = limitMs;
-    for (const entry of this.#open.values()) this.#startAgeing(entry);
+    for (const connection of this.#open) {
+      this.#stopAgeing(connection);
+      if (limitMs > 0) this.#startAgeing(connection);
+    }
   }
 
-  #startAgeing(entry: Entry): void {
+  #startAgeing(connection: Connection): void {
     const { timers, now } = this.#tools;
-    if (this.#ageLimitMs === 0) return timers.clear(entry.timer);
-    const delayMs = this.#ageLimitMs * entry.factor;
-    const age = now - entry.openedAt;
-    timers.set(entry.timer, { now, delayMs: Math.max(1, delayMs - age) });
+    const step = Math.floor(Math.random() * (JITTER_STEPS + 1));
+    const factor = 1 - JITTER + 2 * JITTER * step / JITTER_STEPS;
+    const ageing: Ageing = {
+      ageMs: this.#ageLimitMs * factor,
+      timer: new Timer(() => this.#look(connection, ageing)),
+    };
+    this.#ageing.set(connection, ageing);
+    const delayMs = ageing.ageMs - (now - connection.openedAt);
+    timers.set(ageing.timer, { now, delayMs: Math.max(1, delayMs) });
   }
 
-  #look(connection: Connection, { openedAt, factor, timer }: Entry): void {
+  #stopAgeing(connection: Connection): void {
+    const ageing = this.#ageing.get(connection);
+    if (ageing === undefined) return;
+    this.#tools.timers.clear(ageing.timer);
+    this.#ageing.delete(connection);
+  }
+
+  #look(connection: Connection, { ageMs, timer }: Ageing): void {
     const { timers, now } = this.#tools;
     const restMs = Math.min(REST_MAX_MS, this.#ageLimitMs * REST_SHARE);
-    const patienceMs = this.#ageLimitMs * factor * PATIENCE;
     const isResting = connection.isAtRest && connection.silentMs >= restMs;
-    if (isResting || now - openedAt >= patienceMs) return connection.cut();
+    if (isResting || now - connection.openedAt >= ageMs * PATIENCE) {
+      return connection.cut();
+    }
     timers.set(timer, { now, delayMs: Math.max(1, restMs / 2) });
   }
 }

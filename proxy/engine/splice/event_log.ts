@@ -16,7 +16,7 @@ type Mutable<T> = { -readonly [K in keyof T]: T[K] };
 export class EventLog {
   readonly #post: (events: readonly CountedEvent[]) => void;
   readonly #timers: Timers;
-  readonly #timer = new Timer(() => this.#flush(this.#timer.at));
+  readonly #timer = new Timer(() => this.#flush(this.#timer.dueAt));
   #events = new Map<string, Mutable<CountedEvent>>();
   #quietUntil = 0;
 

@@ -95,11 +95,12 @@ export class Half implements EventHandler {
 
   constructor(
     { fd, events }: WatchedSocket,
-    options: { readonly tools: HalfTools; readonly owner: HalfOwner },
+    tools: HalfTools,
+    owner: HalfOwner,
   ) {
     this.fd = fd;
-    this.#tools = options.tools;
-    this.#owner = options.owner;
+    this.#tools = tools;
+    this.#owner = owner;
     this.#note(events);
   }
 
@@ -260,8 +261,10 @@ export class Half implements EventHandler {
     if (this.#state === "ended") return;
     this.#state = "ended";
     this.release();
-    // Harmless if the peer is gone.
-    this.#tools.libc.call.shutdown(this.peer.fd, SHUT_WR);
+    // Harmless if the peer is gone; and if it has ended, both are closed now.
+    if (!this.peer.hasEnded) {
+      this.#tools.libc.call.shutdown(this.peer.fd, SHUT_WR);
+    }
     this.#owner.directionEnded(this, isBroken);
   }
 

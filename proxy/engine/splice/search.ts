@@ -19,7 +19,7 @@ import {
   resetOnClose,
   socketError,
 } from "./socket.ts";
-import { Timer, type Timers } from "./timers.ts";
+import { Timed, type Timers } from "./timers.ts";
 
 /** What the searches of a thread share. */
 export interface SearchTools {
@@ -80,13 +80,12 @@ const NONE: ReadonlySet<string> = new Set();
  * 3. It gives up when all have refused, or after as many time-outs as there
  *    are in `dialTimeoutsMs`, or when this machine has no descriptors.
  */
-export class Search implements EventHandler {
+export class Search extends Timed implements EventHandler {
   readonly arrival: Arrival;
   readonly #tools: SearchTools;
   readonly #owner: SearchOwner;
   readonly #clientFd: number;
   #clientEvents = 0;
-  readonly #timer = new Timer(() => this.#timedOut());
   #dialFd = -1;
   #endpoint: Endpoint | undefined;
   #timeouts = 0;
@@ -101,6 +100,7 @@ export class Search implements EventHandler {
     readonly owner: SearchOwner;
     readonly arrival: Arrival;
   }) {
+    super();
     this.#clientFd = clientFd;
     this.#tools = options.tools;
     this.#owner = options.owner;
@@ -159,7 +159,7 @@ export class Search implements EventHandler {
       if (!poller.add(fd, HALF_EVENTS, this)) {
         return this.#exhausted(libc.errno());
       }
-      timers.set(this.#timer, {
+      timers.set(this, {
         now,
         delayMs: dialTimeoutsMs[this.#timeouts]!,
       });
@@ -184,7 +184,7 @@ export class Search implements EventHandler {
       this.#dialFailed({ type: "refused", cause: "Connected to itself" });
       return this.#dialNext();
     }
-    this.#tools.timers.clear(this.#timer);
+    this.#tools.timers.clear(this);
     this.#owner.connected(this, {
       client: { fd: this.#clientFd, events: this.#clientEvents },
       endpoint: { fd, events },
@@ -192,7 +192,8 @@ export class Search implements EventHandler {
     });
   }
 
-  #timedOut(): void {
+  /** The endpoint did not answer in time. */
+  override due(): void {
     this.#timeouts++;
     this.#dialFailed({ type: "timeout" });
     this.#dialNext();
@@ -213,7 +214,7 @@ export class Search implements EventHandler {
 
   #abandonDial(failure?: DialFailure): void {
     if (this.#dialFd === -1) return;
-    this.#tools.timers.clear(this.#timer);
+    this.#tools.timers.clear(this);
     this.#tools.poller.close(this.#dialFd);
     this.#dialFd = -1;
     this.#owner.dialFailed(this.#endpoint!, failure);

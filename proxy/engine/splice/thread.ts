@@ -44,6 +44,7 @@ export class DataThread implements ConnectionTools {
   readonly buffer = new Uint8Array(COPY_BYTES);
   readonly lingerMs: number;
   now = performance.now();
+  openConnections = 0;
   readonly #options: DataThreadOptions;
   readonly #counters = new SharedCounters();
   readonly #events: EventLog;
@@ -129,7 +130,7 @@ export class DataThread implements ConnectionTools {
       // What had happened before is told again, to a new watcher.
       const client = { fd: clientFd, events: 0 };
       const endpoint = { fd: endpointFd, events: 0 };
-      return connections.add(client, endpoint, ended);
+      return connections.add({ client, endpoint }, ended);
     }
     this.poller.close(clientFd);
     this.poller.close(endpointFd);

@@ -11,38 +11,53 @@
  * @module
  */
 
-/** A place in a queue. Reused by its owner: setting it again moves it. */
-export class Timer {
-  readonly due: () => void;
-  /** Milliseconds of the loop's clock; meaningful while it is set. */
-  at = 0;
+/**
+ * What has a time limit. A base class, so that a connection is its own timer
+ * and needs no second object; setting it again moves it.
+ */
+export abstract class Timed {
+  /** In milliseconds of the loop's clock; meaningful while it is set. */
+  dueAt = 0;
   queue: Queue | undefined;
-  next: Timer | undefined;
-  previous: Timer | undefined;
+  next: Timed | undefined;
+  previous: Timed | undefined;
+
+  /** Called by {@linkcode Timers}, once for each time it was set. */
+  abstract due(): void;
+}
+
+/** For what needs a timer beside its own. */
+export class Timer extends Timed {
+  readonly #due: () => void;
 
   constructor(due: () => void) {
-    this.due = due;
+    super();
+    this.#due = due;
+  }
+
+  override due(): void {
+    this.#due();
   }
 }
 
 interface Queue {
   readonly delayMs: number;
-  first: Timer | undefined;
-  last: Timer | undefined;
+  first: Timed | undefined;
+  last: Timed | undefined;
 }
 
 export class Timers {
   readonly #queues = new Map<number, Queue>();
 
   /** Calls it after `delayMs`, and not at the time it was set for before. */
-  set(timer: Timer, { now, delayMs }: { now: number; delayMs: number }): void {
+  set(timer: Timed, { now, delayMs }: { now: number; delayMs: number }): void {
     this.clear(timer);
     let queue = this.#queues.get(delayMs);
     if (queue === undefined) {
       queue = { delayMs, first: undefined, last: undefined };
       this.#queues.set(delayMs, queue);
     }
-    timer.at = now + delayMs;
+    timer.dueAt = now + delayMs;
     timer.queue = queue;
     timer.previous = queue.last;
     if (queue.last === undefined) queue.first = timer;
@@ -51,7 +66,7 @@ export class Timers {
   }
 
   /** Does nothing if it is not set. */
-  clear(timer: Timer): void {
+  clear(timer: Timed): void {
     const { queue, next, previous } = timer;
     if (queue === undefined) return;
     if (previous === undefined) queue.first = next;
@@ -65,7 +80,7 @@ export class Timers {
   untilNext(now: number): number {
     let at = Infinity;
     for (const { first } of this.#queues.values()) {
-      if (first !== undefined && first.at < at) at = first.at;
+      if (first !== undefined && first.dueAt < at) at = first.dueAt;
     }
     return at === Infinity ? -1 : Math.max(0, Math.ceil(at - now));
   }
@@ -75,7 +90,7 @@ export class Timers {
     for (const queue of this.#queues.values()) {
       for (
         let timer = queue.first;
-        timer !== undefined && timer.at <= now;
+        timer !== undefined && timer.dueAt <= now;
         timer = queue.first
       ) {
         this.clear(timer);
