@@ -80,6 +80,7 @@ class LinuxEngine implements SpliceEngine {
   readonly #udp: Engine | undefined;
   readonly #forwarders = new Map<number, SpliceForwarder>();
   #lastPort = 0;
+  #disposed: Promise<void> | undefined;
 
   constructor(libc: Libc, options: SpliceEngineOptions) {
     const workers = options.workers ?? WORKERS;
@@ -137,7 +138,11 @@ class LinuxEngine implements SpliceEngine {
     return listenForRedirected(this.#parts, address);
   }
 
-  async [Symbol.asyncDispose](): Promise<void> {
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.#disposed ??= this.#dispose();
+  }
+
+  async #dispose(): Promise<void> {
     const { threads, listeners, log, libc } = this.#parts;
     listeners.close();
     await threads[Symbol.asyncDispose]();

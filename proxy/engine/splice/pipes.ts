@@ -24,7 +24,7 @@ export const PIPE_BYTES = 1024 * 1024;
  * How many are lent at once. Receivers that do not read keep theirs, so this
  * bounds kernel memory and descriptors; who gets none copies.
  */
-export const PIPES_MAX = 256;
+export const PIPES_MAX = 128;
 
 /** How many are kept when nobody needs them. */
 const PIPES_KEPT = 16;
