@@ -8,7 +8,7 @@
 import { Endpoints, Generator } from "./load/client.ts";
 import { residentKiB } from "./load/cpu.ts";
 import type { Counted } from "./load/protocol.ts";
-import { type Load, type Measure, MEASURES } from "./measures.ts";
+import type { Load, Measure } from "./measures.ts";
 import { waitForQuiet } from "./quiet.ts";
 import { added, find, median, type Series } from "./samples.ts";
 import {
@@ -45,12 +45,16 @@ const FIRST_WARM_UP_MS = 700;
 /** Runs all rounds of all measures. */
 export async function compare(options: CompareOptions): Promise<Compared> {
   const { subjects, measures, rounds, progress } = options;
-  await using stack = new AsyncDisposableStack();
-  const endpoints = stack.use(await Endpoints.start(ENDPOINT_IPS));
-  const generator = stack.use(new Generator());
   const series: Series[] = [];
   const othersCpus: number[] = [];
   const failures: string[] = [];
+  let pacedPerSecond = 0;
+  if (measures.length === 0) {
+    return { series, othersCpus, failures, pacedPerSecond };
+  }
+  await using stack = new AsyncDisposableStack();
+  const endpoints = stack.use(await Endpoints.start(ENDPOINT_IPS));
+  const generator = stack.use(new Generator());
   const running: { subject: Subject; target: Running }[] = [];
   for (const subject of subjects) {
     const target = stack.use(await subject.start(endpoints.addresses));
@@ -75,7 +79,6 @@ export async function compare(options: CompareOptions): Promise<Compared> {
       FIRST_WARM_UP_MS,
     );
   }
-  let pacedPerSecond = 0;
   for (const measure of measures) {
     const taking = running.filter(({ subject }) =>
       measure.udp !== true || subject.udp
@@ -229,9 +232,3 @@ export async function compareIdle(
 function settled(): Promise<void> {
   return new Promise((resolve) => setTimeout(resolve, SETTLE_MS));
 }
-
-/** The names that `--only` takes for this part. */
-export const COMPARISONS: readonly string[] = [
-  ...MEASURES.map(({ name }) => name),
-  "idle",
-];

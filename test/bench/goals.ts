@@ -4,6 +4,7 @@
  *
  * @module
  */
+import { growthSubject } from "./growth.ts";
 import { best, find, median, ratio, type Series } from "./samples.ts";
 
 /** A ratio, or a number where there is nothing to compare with. */
@@ -64,6 +65,14 @@ export const GOALS: readonly Goal[] = [
     better: "lower",
     goal: 4,
     unit: "KiB",
+  },
+  {
+    subject: growthSubject("splice", 10_000),
+    measure: "growth",
+    metric: "connection, p50",
+    against: [growthSubject("splice", 10)],
+    better: "lower",
+    goal: 1.1,
   },
   portable("stream", "proxy CPU", { better: "lower", goal: 0.9 }),
   portable("streams", "proxy CPU", { better: "lower", goal: 0.9 }),

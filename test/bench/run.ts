@@ -8,8 +8,9 @@
  */
 import { parseArgs } from "node:util";
 import { print, printError } from "../../proxy/commands/terminal.ts";
-import { compare, compareIdle, COMPARISONS } from "./compare.ts";
+import { compare, compareIdle } from "./compare.ts";
 import { judge } from "./goals.ts";
+import { growth, SIZES } from "./growth.ts";
 import { describeMachine } from "./machine.ts";
 import { MEASURES } from "./measures.ts";
 import { plot } from "./plot.ts";
@@ -18,14 +19,24 @@ import { measureTable, verdictTable } from "./report.ts";
 import { median, type Series } from "./samples.ts";
 import { findSubjects, PEERS, type Subject } from "./subjects.ts";
 
+const TITLES: Readonly<Record<string, string>> = {
+  ...Object.fromEntries(MEASURES.map(({ name, title }) => [name, title])),
+  idle: "Memory of idle connections",
+  growth: "Growth with the number of Services",
+};
+
+/** The names that `--only` takes. */
+const NAMES = Object.keys(TITLES);
+
 const HELP = `Usage: deno task bench [flags]
 
-  --only NAME,…     only these: ${COMPARISONS.join(", ")}
+  --only NAME,…     only these: ${NAMES.join(", ")}
   --rounds N        rounds of each measure (5)
   --window MS       how long one subject is measured in a round (1000)
   --peers NAME,…    only these peers: ${PEERS.join(", ")}; "" for none
   --subjects NAME,… only these of ours: portable, "splice", "splice, 2 workers"
   --patience S      how long to wait, in all, for other work to pause (60)
+  --sizes N,…       numbers of Services for "growth" (${SIZES.join(", ")})
   --out DIR         where results go (test/bench/results)
 `;
 
@@ -35,11 +46,12 @@ const IDLE_ROUNDS_MAX = 3;
 async function main(): Promise<void> {
   const { values } = parseArgs({
     options: {
-      only: { type: "string", default: COMPARISONS.join(",") },
+      only: { type: "string", default: NAMES.join(",") },
       rounds: { type: "string", default: "5" },
       window: { type: "string", default: "1000" },
       peers: { type: "string", default: PEERS.join(",") },
       subjects: { type: "string" },
+      sizes: { type: "string", default: SIZES.join(",") },
       patience: { type: "string", default: "60" },
       out: {
         type: "string",
@@ -50,7 +62,7 @@ async function main(): Promise<void> {
   });
   if (values.help) return print(HELP);
   const only = new Set(values.only.split(","));
-  const unknown = [...only].filter((name) => !COMPARISONS.includes(name));
+  const unknown = [...only].filter((name) => !NAMES.includes(name));
   if (unknown.length > 0) {
     throw new RangeError(`No measure is called "${unknown.join('", "')}"`);
   }
@@ -71,7 +83,10 @@ async function main(): Promise<void> {
     measures: MEASURES.filter(({ name }) => only.has(name)),
     rounds: Number(values.rounds),
     windowMs: Number(values.window),
-    progress: (text: string) => printError(`${text}\n`),
+    progress: (text: string) => {
+      const seconds = (performance.now() - startedAt) / 1000;
+      printError(`${seconds.toFixed(0).padStart(4)} s  ${text}\n`);
+    },
   };
   const { series, ...about } = await compare(options);
   const all = [...series];
@@ -84,7 +99,12 @@ async function main(): Promise<void> {
     const idle = await compareIdle({ ...options, rounds });
     idleConnections = idle.connections;
     all.push(...idle.series);
-    showMeasure(`Memory, ${idle.connections} idle connections`, idle.series);
+    showMeasure(TITLES.idle, idle.series);
+  }
+  if (only.has("growth")) {
+    const grown = await growth({ ...options, sizes: numbers(values.sizes) });
+    all.push(...grown);
+    showMeasure(TITLES.growth, grown);
   }
   const verdicts = judge(all);
   if (verdicts.length > 0) print(`\n## Goals\n\n${verdictTable(verdicts)}`);
@@ -93,10 +113,10 @@ async function main(): Promise<void> {
   }
   const others = median(about.othersCpus);
   const minutes = (performance.now() - startedAt) / 60_000;
-  print(
-    `\nOthers used ${others.toFixed(1)} CPUs meanwhile (median); ` +
-      `${minutes.toFixed(1)} minutes\n`,
-  );
+  const noise = about.othersCpus.length === 0
+    ? ""
+    : `Others used ${others.toFixed(1)} CPUs meanwhile (median); `;
+  print(`\n${noise}${minutes.toFixed(1)} minutes\n`);
   await Deno.mkdir(values.out, { recursive: true });
   const { pacedPerSecond, failures } = about;
   await write(values.out, all, {
@@ -114,6 +134,10 @@ async function main(): Promise<void> {
   );
 }
 
+function numbers(list: string): number[] {
+  return list.split(",").map(Number);
+}
+
 /** Direct connections, ours, and the peers that were asked for. */
 function choose(peers: readonly string[], ours?: string): Subject[] {
   const { found, missing } = findSubjects();
@@ -126,9 +150,12 @@ function choose(peers: readonly string[], ours?: string): Subject[] {
   });
 }
 
-function showMeasure(title: string, series: readonly Series[]): void {
+function showMeasure(
+  title: string | undefined,
+  series: readonly Series[],
+): void {
   if (series.length === 0) return;
-  print(`\n## ${title}\n\n${measureTable(series, PEERS)}`);
+  print(`\n## ${title ?? ""}\n\n${measureTable(series, PEERS)}`);
 }
 
 /** A file of numbers and a plot for each measure. */
@@ -138,8 +165,7 @@ async function write(
   about: Readonly<Record<string, unknown>>,
 ): Promise<void> {
   for (const [measure, group] of Map.groupBy(series, (one) => one.measure)) {
-    const title = MEASURES.find(({ name }) => name === measure)?.title ??
-      "Memory of idle connections";
+    const title = TITLES[measure] ?? measure;
     const path = `${folder}/${measure}`;
     await Deno.writeTextFile(
       `${path}.json`,

@@ -30,6 +30,13 @@ export interface Running extends AsyncDisposable {
 const LOOPBACK = "127.0.0.1";
 const START_TIMEOUT_MS = 10_000;
 
+/** Starts what must not outlive this process, even if that is killed. */
+export function startTied(command: readonly [string, ...string[]]): Child {
+  const setpriv = findProgram("setpriv");
+  if (setpriv === undefined) return new Child(command);
+  return new Child([setpriv, "--pdeathsig", "KILL", ...command]);
+}
+
 /** The command line of a part of the benchmarks. */
 export function script(
   name: string,
@@ -55,7 +62,7 @@ function engine(name: string, kind: string, workers: number): Subject {
     name,
     udp: true,
     async start(endpoints) {
-      const child = new Child(script(
+      const child = startTied(script(
         "subject.ts",
         kind,
         String(workers),
@@ -118,7 +125,7 @@ stream {
     await folder.write("nginx.conf", config);
     const program = findProgram("nginx")!;
     const path = `${folder.path}/nginx.conf`;
-    const child = new Child([program, "-p", folder.path, "-c", path]);
+    const child = startTied([program, "-p", folder.path, "-c", path]);
     return await answering(child, port, folder);
   },
 };
@@ -153,7 +160,7 @@ ${servers.join("\n")}
     await folder.write("haproxy.cfg", config);
     const program = findProgram("haproxy")!;
     const path = `${folder.path}/haproxy.cfg`;
-    const child = new Child([program, "-db", "-q", "-f", path]);
+    const child = startTied([program, "-db", "-q", "-f", path]);
     return await answering(child, port, folder);
   },
 };

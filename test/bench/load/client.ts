@@ -4,9 +4,9 @@
  *
  * @module
  */
-import { Child } from "../../support/child.ts";
+import type { Child } from "../../support/child.ts";
 import { freePort } from "../../support/kube_portal.ts";
-import { script } from "../subjects.ts";
+import { script, startTied } from "../subjects.ts";
 import type { Counted, Question } from "./protocol.ts";
 import type { Address } from "./sys.ts";
 
@@ -20,7 +20,7 @@ export class Endpoints implements AsyncDisposable {
 
   static async start(ips: readonly string[]): Promise<Endpoints> {
     const port = freePort();
-    const child = new Child(script("load/endpoint.ts", String(port), ...ips));
+    const child = startTied(script("load/endpoint.ts", String(port), ...ips));
     await child.waitFor("Ready");
     return new Endpoints(child, ips.map((ip) => ({ ip, port })));
   }
