@@ -5,6 +5,7 @@
  */
 import type { ApiServer, Listening } from "../../watch/apiserver/mod.ts";
 import { canonicalIp, formatHostPort } from "../ip.ts";
+import { type HttpServer, serve } from "../status/http_server.ts";
 import { errorLine, UserError } from "./errors.ts";
 import { wholeNumber } from "./flags.ts";
 
@@ -54,13 +55,9 @@ export function serveHttp(
     flag: string;
     handler: (request: Request) => Response | Promise<Response>;
   },
-): Deno.HttpServer<Deno.NetAddr> {
+): HttpServer {
   try {
-    return Deno.serve({
-      hostname: address.ip,
-      port: address.port,
-      onListen: () => {},
-    }, handler);
+    return serve(address, handler);
   } catch (error) {
     throw cannotListen(error, { address, advice: chooseAnother(flag) });
   }

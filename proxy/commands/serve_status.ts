@@ -7,6 +7,7 @@
 import { getLogger } from "@std/log";
 import type { Clock } from "../../watch/mod.ts";
 import { formatHostPort } from "../ip.ts";
+import type { HttpServer } from "../status/http_server.ts";
 import type { StatusSource } from "../status/status_source.ts";
 import { type BindAddress, serveHttp } from "./addresses.ts";
 import { VERSION } from "./version.ts";
@@ -82,7 +83,7 @@ export function servePersistently(
   options: PersistentOptions,
 ): PersistentServer {
   const ending = new AbortController();
-  let server: Deno.HttpServer | undefined;
+  let server: HttpServer | undefined;
   const listening = listen(options, ending.signal).then((listening) => {
     server = listening;
   });
@@ -101,7 +102,7 @@ export function servePersistently(
 async function listen(
   { address, flag, load, clock, hardFail = false }: PersistentOptions,
   signal: AbortSignal,
-): Promise<Deno.HttpServer | undefined> {
+): Promise<HttpServer | undefined> {
   const handler = await load();
   let isSaid = false;
   while (!signal.aborted) {

@@ -17,6 +17,7 @@ import { getLogger } from "@std/log";
 import { bindReason } from "../bind_reason.ts";
 import { localReadyCount, type ServiceState } from "../desired_state.ts";
 import { formatHostPort, type IpFamily, ipFamily } from "../ip.ts";
+import { type HttpServer, serve } from "./http_server.ts";
 import type { StateChanges } from "../state_tracker.ts";
 
 const logger = getLogger("status");
@@ -82,7 +83,7 @@ export interface HealthCheckFailure {
 interface Entry {
   check: HealthCheck;
   /** By address. */
-  readonly servers: Map<string, Deno.HttpServer>;
+  readonly servers: Map<string, HttpServer>;
   readonly failures: Map<string, HealthCheckFailure>;
 }
 
@@ -186,17 +187,12 @@ export class ServiceHealth implements AsyncDisposable {
     }
   }
 
-  #serve(entry: Entry, ip: string): Deno.HttpServer {
-    return Deno.serve({
-      hostname: ip,
-      port: entry.check.port,
-      automaticCompression: false,
-      onListen: () => {},
-    }, () => {
+  #serve(entry: Entry, ip: string): HttpServer {
+    return serve({ ip, port: entry.check.port }, () => {
       // A request that raced with closing gets nothing in particular (6.47).
       if (!entry.servers.has(ip)) return new Response();
       return healthCheckAnswer(entry.check, this.#isHealthy());
-    });
+    }, { isPlain: true });
   }
 
   #fail(entry: Entry, ip: string, reason: string): void {
@@ -226,7 +222,7 @@ export class ServiceHealth implements AsyncDisposable {
     }
   }
 
-  /** Closes every listener and waits for the requests that are under way. */
+  /** Closes every listener and cuts the requests that are under way. */
   async [Symbol.asyncDispose](): Promise<void> {
     for (const entry of this.#all()) this.#close(entry, entry.servers.keys());
     this.#entries.clear();
