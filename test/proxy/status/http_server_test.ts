@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { serve } from "../../../proxy/status/http_server.ts";
-import { connect, hear, say } from "../../support/loopback.ts";
+import { connect, hear, say, whoAnswers } from "../../support/loopback.ts";
 
 /** What each client does that keeps its request from ending. */
 const UNENDING: Readonly<Record<string, string>> = {
@@ -21,9 +21,11 @@ for (const [client, request] of Object.entries(UNENDING)) {
     });
     using connection = await connect("127.0.0.1", server.addr.port);
     await say(connection, request);
-    // Answered after the one before was accepted, if not read.
+    // Once this one is answered, the one before has been accepted.
     await (await fetch(`http://127.0.0.1:${server.addr.port}/`)).text();
     await server.shutdown();
-    while (await hear(connection).catch(() => "") !== "");
+    let last;
+    do last = await hear(connection).catch(() => ""); while (last !== "");
+    assert.equal(await whoAnswers("127.0.0.1", server.addr.port), "refused");
   });
 }
