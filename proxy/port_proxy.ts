@@ -9,12 +9,7 @@ import { isDeepStrictEqual } from "node:util";
 import { getLogger } from "@std/log";
 import type { Claimant } from "./address_claims.ts";
 import { reachableEndpoints, type ServicePortState } from "./desired_state.ts";
-import type {
-  Engine,
-  Forwarder,
-  ListenAddress,
-  Listener,
-} from "./engine/engine.ts";
+import type { Engine, Forwarder, Listener } from "./engine/engine.ts";
 import { forwardingPolicy } from "./forwarding_policy.ts";
 import { bindReason } from "./bind_reason.ts";
 import {
@@ -24,7 +19,13 @@ import {
   type WantedListener,
 } from "./listen_addresses.ts";
 import type { NodeAddresses } from "./node_addresses.ts";
-import type { PortBinding, ServiceAddress, Steering } from "./steering.ts";
+import type { SharedListeners } from "./shared_listeners.ts";
+import type {
+  BindAddress,
+  PortBinding,
+  ServiceAddress,
+  Steering,
+} from "./steering.ts";
 import type { SteeringPass } from "./steering_pass.ts";
 
 const logger = getLogger("proxy");
@@ -46,10 +47,13 @@ export interface PortProxyOptions {
   readonly node: NodeAddresses;
   /** Told of every listener that opens or closes. */
   readonly pass: SteeringPass;
+  /** For addresses that are led to one port. */
+  readonly shared: SharedListeners;
 }
 
 export class PortProxy {
   readonly #pass: SteeringPass;
+  readonly #shared: SharedListeners;
   readonly #forwarder: Forwarder;
   #state: ServicePortState;
   /** All by key, served or not. */
@@ -65,6 +69,7 @@ export class PortProxy {
 
   constructor(state: ServicePortState, options: PortProxyOptions) {
     this.#pass = options.pass;
+    this.#shared = options.shared;
     this.#state = state;
     this.#forwarder = options.engine.forwarder(forwardingPolicy(state));
     this.#want(options.node);
@@ -231,13 +236,22 @@ export class PortProxy {
     { address, options }: WantedListener,
     steering: Steering,
   ): Promise<Listener | undefined> {
-    const listen = (where: ListenAddress) =>
-      this.#forwarder.listen(
-        where,
-        where.ip === address.ip && where.port === address.port
-          ? options
-          : { ...options, serviceAddress: address },
-      );
+    const listen = (where: BindAddress) => {
+      if (where.ip === address.ip && where.port === address.port) {
+        return this.#forwarder.listen(where, options);
+      }
+      const { ip, port } = address;
+      const serviceAddress = { ip, port };
+      const led = { ...options, serviceAddress };
+      const forwarder = this.#forwarder;
+      return where.isShared
+        ? this.#shared.listen(where, {
+          serviceAddress,
+          forwarder,
+          options: led,
+        })
+        : forwarder.listen(where, led);
+    };
     const where = steering.bindAddress(address);
     if (where === undefined) return undefined;
     try {

@@ -20,6 +20,7 @@ import { addressKey } from "./listen_addresses.ts";
 import { singleAddressCidr } from "./ip.ts";
 import { NO_NODE_ADDRESSES, type NodeAddresses } from "./node_addresses.ts";
 import { PortProxy } from "./port_proxy.ts";
+import { SharedListeners } from "./shared_listeners.ts";
 import type { StateChanges } from "./state_tracker.ts";
 import type { ListenerChanges, Steering, SteeringResult } from "./steering.ts";
 import { SteeringPass } from "./steering_pass.ts";
@@ -42,6 +43,7 @@ export class Proxier {
   readonly #problemsOf = new Map<string, readonly string[]>();
   readonly #claims = new AddressClaims();
   readonly #pass = new SteeringPass();
+  readonly #shared: SharedListeners;
   readonly #incomplete = new Set<PortProxy>();
   readonly #unsteered = new Set<PortProxy>();
   /** Gone from the desired state; their connections have not all ended. */
@@ -56,6 +58,7 @@ export class Proxier {
 
   constructor(options: ProxierOptions) {
     this.#options = options;
+    this.#shared = new SharedListeners(options.engine);
   }
 
   /** Every ServicePort, for status and tests. */
@@ -190,6 +193,7 @@ export class Proxier {
         engine: this.#options.engine,
         node: this.#node,
         pass: this.#pass,
+        shared: this.#shared,
       });
     this.#ports.set(key, port);
     // Held before released, so that what stays is not given back.

@@ -31,6 +31,15 @@ export interface ServiceAddress {
   readonly name: string;
 }
 
+/** Where the listener for a Service address binds. */
+export interface BindAddress extends ListenAddress {
+  /**
+   * It is the same for many Service addresses; a connection's original
+   * destination tells them apart. Only for engines that can ask for that.
+   */
+  readonly isShared?: true;
+}
+
 /** A Service address and the listener that is open for it. */
 export interface PortBinding {
   readonly address: ServiceAddress;
@@ -117,7 +126,7 @@ export interface Steering {
    * `undefined`: nowhere, since packets for it do not come here. That lasts
    * until a `repair` may have found otherwise; asking costs no system call.
    */
-  bindAddress(address: ServiceAddress): ListenAddress | undefined;
+  bindAddress(address: ServiceAddress): BindAddress | undefined;
 
   /**
    * Where it binds instead, after `bindAddress` failed with this error of the
@@ -126,7 +135,7 @@ export interface Steering {
   fallbackAddress(
     address: ServiceAddress,
     error: unknown,
-  ): ListenAddress | undefined;
+  ): BindAddress | undefined;
 
   /**
    * After listeners are open: steers addresses to them. A closed one refuses

@@ -164,7 +164,8 @@ export async function runCommand(args: readonly string[]): Promise<number> {
     counters,
     async steering(known, signal) {
       const request = flags.steer as SteeringRequest;
-      const options = { cidrs, client, known, ports, signal };
+      const sharesTcp = engine.listenForRedirected !== undefined;
+      const options = { cidrs, client, known, ports, sharesTcp, signal };
       const choice = await steer(request, options);
       lock = choice.lock;
       return choice.steering;

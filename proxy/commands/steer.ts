@@ -27,13 +27,15 @@ export interface SteerOptions {
   readonly client: ApiClient | undefined;
   readonly known: KnownCluster;
   readonly ports: PortRange | undefined;
+  /** One port for all TCP Services, where rules lead to it. */
+  readonly sharesTcp: boolean;
   readonly signal: AbortSignal;
 }
 
 /** @throws {SteeringError} if what was asked for cannot work, or another process steers */
 export async function steer(
   request: SteeringRequest,
-  { cidrs, client, known, ports, signal }: SteerOptions,
+  { cidrs, client, known, ports, sharesTcp, signal }: SteerOptions,
 ): Promise<SteeringChoice> {
   const needsNone = request === "none" || request === "redirect";
   const found = cidrs.length > 0 || client === undefined || needsNone
@@ -44,6 +46,7 @@ export async function steer(
     serviceIps: known.serviceIps,
     clusterFacts: known.facts,
     ...ports === undefined ? {} : { proxyPorts: ports },
+    sharesTcp,
     signal,
   });
   logger.info(`Steering by ${choice.steering.name}: ${choice.why}`, {

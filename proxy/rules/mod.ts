@@ -52,6 +52,8 @@ export interface SteeringOptions {
   readonly clusterFacts: () => ClusterFacts;
   /** `--proxy-port-range`. */
   readonly proxyPorts?: PortRange;
+  /** The engine can tell TCP connections apart that share a proxy port. */
+  readonly sharesTcp?: boolean;
   readonly signal: AbortSignal;
   /** Default: real programs. */
   readonly runner?: CommandRunner;
@@ -175,8 +177,14 @@ function strategy(
     case "none":
       return new NoSteering({ os, interfaceAddresses });
     case "redirect":
-      return new RedirectSteering({ runner, os, ports });
+      return new RedirectSteering({
+        runner,
+        os,
+        ports,
+        sharesTcp: options.sharesTcp ?? false,
+      });
     case "route":
+      // For single addresses that somebody else holds: each by itself.
       return new RouteWithRedirect(
         new RouteSteering({ ...options, os, runner }),
         new RedirectSteering({ runner, os, ports }),

@@ -9,10 +9,10 @@
  * @module
  */
 import { getLogger } from "@std/log";
-import type { ListenAddress } from "../engine/engine.ts";
 import { type IpFamily, ipFamily } from "../ip.ts";
 import { addressKey } from "../listen_addresses.ts";
 import {
+  type BindAddress,
   type ListenerChanges,
   type ServiceAddress,
   type Steering,
@@ -38,10 +38,10 @@ export interface RedirectOptions {
   /** Default: `DEFAULT_PROXY_PORTS`. */
   readonly ports?: PortRange;
   /**
-   * The one proxy port of all TCP addresses, for an engine that can ask the
-   * kernel where a connection was meant to go.
+   * All TCP addresses of an IP family have one proxy port: for an engine that
+   * can ask the kernel where a connection was meant to go. Default: no.
    */
-  readonly sharedTcpPort?: number;
+  readonly sharesTcp?: boolean;
   /** In the order in which they are tried. Default: iptables, nft. */
   readonly writers?: (family: IpFamily) => readonly RulesWriter[];
 }
@@ -61,12 +61,9 @@ export class RedirectSteering implements Steering {
   #isTargetLost = false;
 
   constructor(options: RedirectOptions) {
-    const { ports = DEFAULT_PROXY_PORTS, sharedTcpPort } = options;
+    const { ports = DEFAULT_PROXY_PORTS, sharesTcp = false } = options;
     this.#options = options;
-    this.#wanted = new WantedRedirections({
-      ports,
-      ...sharedTcpPort === undefined ? {} : { sharedTcpPort },
-    });
+    this.#wanted = new WantedRedirections({ ports, sharesTcp });
   }
 
   get description(): string {
@@ -146,7 +143,7 @@ export class RedirectSteering implements Steering {
     this.#wanted.add(address);
   }
 
-  bindAddress(address: ServiceAddress): ListenAddress | undefined {
+  bindAddress(address: ServiceAddress): BindAddress | undefined {
     return this.#listenAddress(address, this.#wanted.portOf(address));
   }
 
@@ -154,7 +151,7 @@ export class RedirectSteering implements Steering {
   fallbackAddress(
     address: ServiceAddress,
     error: unknown,
-  ): ListenAddress | undefined {
+  ): BindAddress | undefined {
     if (error instanceof Deno.errors.AddrNotAvailable) {
       this.#isTargetLost = true;
     }
@@ -164,13 +161,13 @@ export class RedirectSteering implements Steering {
   }
 
   #listenAddress(
-    { ip }: ServiceAddress,
+    address: ServiceAddress,
     port: number | undefined,
-  ): ListenAddress | undefined {
-    const side = this.#sides.get(ipFamily(ip));
-    return side === undefined || port === undefined
-      ? undefined
-      : { ip: side.listenIp, port };
+  ): BindAddress | undefined {
+    const side = this.#sides.get(ipFamily(address.ip));
+    if (side === undefined || port === undefined) return undefined;
+    const bind = { ip: side.listenIp, port };
+    return this.#wanted.isShared(address) ? { ...bind, isShared: true } : bind;
   }
 
   async sync(

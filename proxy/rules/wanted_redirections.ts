@@ -13,20 +13,20 @@ import type { Redirection } from "./redirection.ts";
 
 export interface WantedRedirectionsOptions {
   readonly ports: PortRange;
-  /** The one proxy port of all TCP addresses; missing: each has its own. */
-  readonly sharedTcpPort?: number;
+  /** All TCP addresses of an IP family have one proxy port. Default: no. */
+  readonly sharesTcp?: boolean;
 }
 
 export class WantedRedirections {
   readonly #ports: Readonly<Record<"TCP" | "UDP", ProxyPorts>>;
-  readonly #sharedTcpPort: number | undefined;
+  readonly #sharesTcp: boolean;
   readonly #addresses = new Map<string, ServiceAddress>();
   readonly #listening = new Set<string>();
   readonly #changed = new Set<string>();
 
-  constructor({ ports, sharedTcpPort }: WantedRedirectionsOptions) {
+  constructor({ ports, sharesTcp = false }: WantedRedirectionsOptions) {
     this.#ports = { TCP: new ProxyPorts(ports), UDP: new ProxyPorts(ports) };
-    this.#sharedTcpPort = sharedTcpPort;
+    this.#sharesTcp = sharesTcp;
   }
 
   /** Every address that is wanted. */
@@ -47,8 +47,11 @@ export class WantedRedirections {
 
   /** The ports that rules of an earlier run lead to, before any is taken. */
   adoptPorts(ports: ReadonlyMap<string, number>): void {
+    const { TCP, UDP } = this.#ports;
     for (const [key, port] of ports) {
-      this.#ports[key.endsWith("/UDP") ? "UDP" : "TCP"].adopt(key, port);
+      if (key.endsWith("/UDP")) UDP.adopt(key, port);
+      // Whoever had ports of their own: any of them will do.
+      else TCP.adopt(this.#sharesTcp ? sharedKey(key) : key, port);
     }
   }
 
@@ -64,6 +67,7 @@ export class WantedRedirections {
     this.#addresses.delete(key);
     this.#listening.delete(key);
     this.#changed.add(key);
+    if (this.isShared(address)) return;
     this.#ports[address.protocol].release(key);
   }
 
@@ -75,22 +79,25 @@ export class WantedRedirections {
   }
 
   isShared({ protocol }: ServiceAddress): boolean {
-    return protocol === "TCP" && this.#sharedTcpPort !== undefined;
+    return protocol === "TCP" && this.#sharesTcp;
   }
 
   /** The proxy port of an address; `undefined` if all are taken. */
   portOf(address: ServiceAddress): number | undefined {
-    return this.isShared(address)
-      ? this.#sharedTcpPort
-      : this.#ports[address.protocol].take(addressKey(address));
+    return this.#ports[address.protocol].take(this.#portKey(address));
   }
 
   /** Another one, since somebody else holds the one it had. */
   movePort(address: ServiceAddress): number | undefined {
-    if (this.isShared(address)) return undefined;
+    const port = this.#ports[address.protocol].move(this.#portKey(address));
+    if (this.isShared(address)) this.markChanged([]);
+    else this.#changed.add(addressKey(address));
+    return port;
+  }
+
+  #portKey(address: ServiceAddress): string {
     const key = addressKey(address);
-    this.#changed.add(key);
-    return this.#ports[address.protocol].move(key);
+    return this.isShared(address) ? sharedKey(key) : key;
   }
 
   /**
@@ -123,4 +130,9 @@ export class WantedRedirections {
   done(keys: Iterable<string>): void {
     for (const key of keys) this.#changed.delete(key);
   }
+}
+
+/** By which the port that all TCP addresses of a family share is kept. */
+function sharedKey(addressKey: string): string {
+  return addressKey.startsWith("[") ? "IPv6" : "IPv4";
 }

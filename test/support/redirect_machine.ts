@@ -25,7 +25,7 @@ export class Machine {
 
   /** Not started. */
   steering(
-    more: { ports?: PortRange; sharedTcpPort?: number } = {},
+    more: { ports?: PortRange; sharesTcp?: boolean } = {},
   ): RedirectSteering {
     return new RedirectSteering({
       runner: this.iptables,
