@@ -142,4 +142,36 @@ export const APISERVER_FLAGS = {
   ...LOG_FLAGS,
 } as const satisfies FlagSpecs;
 
+export const DAEMONSET_FLAGS = {
+  server: {
+    type: "string",
+    value: "https://HOST:PORT",
+    help:
+      "The API server, by an address that needs no proxy; without it the kubeconfig's.",
+  },
+  kubeconfig: {
+    type: "string",
+    value: "FILE",
+    help: "Where the API server's address is read without --server.",
+  },
+  context: {
+    type: "string",
+    value: "NAME",
+    help: "Context of the kubeconfig, instead of its current one.",
+  },
+  image: {
+    type: "string",
+    value: "IMAGE",
+    help: "Whose entry point is kube-portal; without it kube-portal:VERSION.",
+  },
+  namespace: {
+    type: "string",
+    short: "n",
+    value: "NAME",
+    default: "kube-system",
+    help: "Where it is installed.",
+  },
+  steer: STEER_FLAG,
+} as const satisfies FlagSpecs;
+
 export const CLEANUP_FLAGS = { ...LOG_FLAGS } as const satisfies FlagSpecs;

@@ -6,6 +6,7 @@
 import {
   APISERVER_FLAGS,
   CLEANUP_FLAGS,
+  DAEMONSET_FLAGS,
   DEMO_FLAGS,
   RUN_FLAGS,
 } from "./flag_tables.ts";
@@ -35,6 +36,12 @@ const COMMANDS: Readonly<Record<string, CommandHelp>> = {
     usage: "kube-portal apiserver [flags]",
     summary: "An API server for development, for kubectl and the proxy",
     flags: APISERVER_FLAGS,
+  },
+  daemonset: {
+    usage:
+      "kube-portal daemonset --server https://HOST:PORT | kubectl apply -f -",
+    summary: "Prints what installs the proxy on every node of a cluster",
+    flags: DAEMONSET_FLAGS,
   },
   cleanup: {
     usage: "kube-portal cleanup [flags]",
