@@ -27,10 +27,12 @@ import {
   servePods,
 } from "./demo_samples.ts";
 import { serviceTable, tryThis } from "./demo_words.ts";
+import { isLoopback } from "../ip.ts";
 import { DEMO_FLAGS } from "./flag_tables.ts";
 import { parseFlags, wholeNumber } from "./flags.ts";
 import { untilSignal } from "./signals.ts";
 import { measuredClient } from "./measured_client.ts";
+import { EventFeed } from "../status/event_feed.ts";
 import { ProxyCounters } from "../status/proxy_counters.ts";
 import { loadMetricsHandler } from "./serve_status.ts";
 import { type RunningProxy, startProxy } from "./start_proxy.ts";
@@ -43,7 +45,11 @@ const DRAIN_MS = 2_000;
 export async function demoCommand(args: readonly string[]): Promise<number> {
   const flags = parseFlags(args, DEMO_FLAGS);
   // State changes would bury the demo's own words: with -v they are shown.
-  await setupLogging(flags, { quiet: flags.v === "0" });
+  const feed = new EventFeed();
+  await setupLogging(flags, {
+    quiet: flags.v === "0",
+    tap: (entry) => feed.add(entry),
+  });
   const apiserverPort = wholeNumber(flags["apiserver-port"], {
     flag: "apiserver-port",
     min: 0,
@@ -92,13 +98,23 @@ export async function demoCommand(args: readonly string[]): Promise<number> {
     }),
     (server) => server.shutdown(),
   );
+  const pagesEnd = new AbortController();
   const metrics = metricsAddress && stack.adopt(
     serveHttp({
       address: metricsAddress,
       flag: "metrics-bind-address",
-      handler: await loadMetricsHandler({ proxy, configz: demoConfigz }),
+      handler: await loadMetricsHandler({
+        feed,
+        signal: pagesEnd.signal,
+        withDashboard: isLoopback(metricsAddress.ip),
+        proxy,
+        configz: demoConfigz,
+      }),
     }),
-    (server) => server.shutdown(),
+    (server) => {
+      pagesEnd.abort();
+      return server.shutdown();
+    },
   );
   await proxy.ready;
   print(serviceTable(proxy));

@@ -71,6 +71,12 @@ export const RUN_FLAGS = {
     default: "1",
     help: "Threads of the splice engine.",
   },
+  "dashboard-bind-address": {
+    type: "string",
+    value: "IP:PORT",
+    help:
+      "Where the dashboard answers; without it on the metrics port, if that is on loopback.",
+  },
   "udp-timeout": {
     type: "string",
     value: "DURATION",
@@ -172,6 +178,17 @@ export const DAEMONSET_FLAGS = {
     help: "Where it is installed.",
   },
   steer: STEER_FLAG,
+} as const satisfies FlagSpecs;
+
+export const STATUS_FLAGS = {
+  json: { type: "boolean", help: "Everything, as JSON, for scripts." },
+  watch: { type: "boolean", help: "Show it again every 2 s, until Ctrl-C." },
+  "metrics-bind-address": {
+    type: "string",
+    value: "IP:PORT",
+    default: "127.0.0.1:10249",
+    help: "Where the proxy answers: its metrics address, or its dashboard's.",
+  },
 } as const satisfies FlagSpecs;
 
 export const CLEANUP_FLAGS = { ...LOG_FLAGS } as const satisfies FlagSpecs;

@@ -4,7 +4,7 @@
  *
  * @module
  */
-import { getLogger } from "@std/log";
+import { getLogger, type LogEntry } from "@std/log";
 import {
   type ApiClient,
   type ApiConfig,
@@ -50,7 +50,8 @@ import { loadSettings } from "./settings.ts";
 import { untilSignal } from "./signals.ts";
 import { startProxy } from "./start_proxy.ts";
 import { measuredClient } from "./measured_client.ts";
-import { loadMetricsHandler, servePersistently } from "./serve_status.ts";
+import { servePersistently, serveStatus } from "./serve_status.ts";
+import { EventFeed } from "../status/event_feed.ts";
 import { ProxyCounters } from "../status/proxy_counters.ts";
 import { steer } from "./steer.ts";
 import { setupLogging } from "./verbosity.ts";
@@ -72,7 +73,9 @@ export async function runCommand(args: readonly string[]): Promise<number> {
     return 0;
   }
   const logFlags = logFlagsOf(config);
-  await setupLogging(logFlags);
+  const feed = new EventFeed();
+  const tap = (entry: LogEntry) => feed.add(entry);
+  await setupLogging(logFlags, { tap });
   if (flags.cleanup) {
     saySettings(settings);
     return await cleanupCommand([
@@ -93,6 +96,10 @@ export async function runCommand(args: readonly string[]): Promise<number> {
   });
   const metricsAddress = bindAddress(config.metricsBindAddress, {
     flag: "metrics-bind-address",
+    defaultPort: METRICS_PORT,
+  });
+  const dashboardAddress = bindAddress(flags["dashboard-bind-address"] ?? "", {
+    flag: "dashboard-bind-address",
     defaultPort: METRICS_PORT,
   });
   const drainMs = durationMs(flags["drain-timeout"], "drain-timeout");
@@ -171,14 +178,13 @@ export async function runCommand(args: readonly string[]): Promise<number> {
       return choice.steering;
     },
   });
-  const metrics = metricsAddress && servePersistently({
-    address: metricsAddress,
-    flag: "metrics-bind-address",
-    load: () =>
-      loadMetricsHandler({
-        proxy,
-        configz: () => configurationObject(current),
-      }),
+  const stopping = new AbortController();
+  const metrics = serveStatus({
+    metricsAddress,
+    dashboardAddress,
+    proxy,
+    configz: () => configurationObject(current),
+    feed,
     clock: systemClock,
     hardFail: config.bindAddressHardFail,
   });
@@ -187,7 +193,6 @@ export async function runCommand(args: readonly string[]): Promise<number> {
     () => {},
   );
   let current = config;
-  const stopping = new AbortController();
   const writing = client &&
     writeEvents(client, {
       proxy,
@@ -201,7 +206,7 @@ export async function runCommand(args: readonly string[]): Promise<number> {
     signal: stopping.signal,
     async apply(changed) {
       current = changed;
-      await setupLogging(logFlagsOf(changed));
+      await setupLogging(logFlagsOf(changed), { tap });
       proxy.setAddresses(addressSettings(changed));
     },
   });
@@ -210,14 +215,13 @@ export async function runCommand(args: readonly string[]): Promise<number> {
     // End only by their rejections: steering that cannot work ends the program,
     // and so does a metrics address where it has to be had at once.
     proxy.ready.then(() => new Promise<never>(() => {})),
-    metrics?.listening.then(() => new Promise<never>(() => {})) ??
-      new Promise<never>(() => {}),
+    metrics.listening.then(() => new Promise<never>(() => {})),
   ]);
   stopping.abort();
   await Promise.all([following, writing]);
   logger.info(`Stopping at ${asked}; open connections may end`, { drainMs });
   const steering = await proxy.stop(AbortSignal.timeout(drainMs));
-  await metrics?.[Symbol.asyncDispose]();
+  await metrics[Symbol.asyncDispose]();
   await server?.[Symbol.asyncDispose]();
   if (flags["cleanup-on-exit"]) {
     await steering?.cleanup(AbortSignal.timeout(CLEANUP_TIMEOUT_MS));

@@ -6,8 +6,10 @@
  */
 import { getLogger } from "@std/log";
 import type { Clock } from "../../watch/mod.ts";
-import { formatHostPort } from "../ip.ts";
+import { formatHostPort, isLoopback } from "../ip.ts";
+import type { EventFeed } from "../status/event_feed.ts";
 import type { HttpServer } from "../status/http_server.ts";
+import type { StatusBoard } from "../status/status_board.ts";
 import type { StatusSource } from "../status/status_source.ts";
 import { type BindAddress, serveHttp } from "./addresses.ts";
 import { VERSION } from "./version.ts";
@@ -18,12 +20,20 @@ const logger = getLogger("status");
 /** Upstream's pause between two attempts to have the address (fact 7.23). */
 const RETRY_MS = 5_000;
 
+/** Samples for the plots while no page is open. */
+const LOOK_EVERY_MS = 5_000;
+
 type Handler = (request: Request) => Response | Promise<Response>;
 
 export interface StatusOptions {
   readonly proxy: RunningProxy;
   /** A KubeProxyConfiguration, ready for JSON. */
   configz(): Readonly<Record<string, unknown>>;
+  readonly feed: EventFeed;
+  /** The metrics port serves the dashboard too. */
+  readonly withDashboard: boolean;
+  /** Ends what goes on by itself: streams of pages, the look every few seconds. */
+  readonly signal: AbortSignal;
 }
 
 /** What the metrics port answers. */
@@ -35,8 +45,36 @@ export async function loadMetricsHandler(
     import("../status/metrics_server.ts"),
   ]);
   const metrics = new Metrics(statusSource(options.proxy));
-  const app = metricsApp({ metrics, configz: options.configz });
+  const app = metricsApp({
+    metrics,
+    configz: options.configz,
+    ...(options.withDashboard
+      ? { rest: await loadDashboardHandler(options) }
+      : {}),
+  });
   return (request) => app.fetch(request);
+}
+
+/** What a port answers that serves the dashboard and nothing else. */
+export async function loadDashboardHandler(
+  { proxy, feed, signal }: Omit<StatusOptions, "configz" | "withDashboard">,
+): Promise<Handler> {
+  const { dashboardApp } = await import("../status/dashboard.ts");
+  const { StatusBoard } = await import("../status/status_board.ts");
+  const board = new StatusBoard(statusSource(proxy), () => Date.now());
+  keepLooking(board, signal);
+  const app = dashboardApp({ board, feed, signal });
+  return (request) => app.fetch(request);
+}
+
+/** Plots begin with the last minutes, though nobody was looking. */
+function keepLooking(board: StatusBoard, signal: AbortSignal): void {
+  if (signal.aborted) return;
+  const timer = setInterval(
+    () => board.refresh(LOOK_EVERY_MS / 2),
+    LOOK_EVERY_MS,
+  );
+  signal.addEventListener("abort", () => clearInterval(timer), { once: true });
 }
 
 export function statusSource(proxy: RunningProxy): StatusSource {
@@ -122,4 +160,81 @@ async function listen(
     }
   }
   return undefined;
+}
+
+export interface ServeStatusOptions {
+  readonly metricsAddress: BindAddress | undefined;
+  readonly dashboardAddress: BindAddress | undefined;
+  readonly proxy: RunningProxy;
+  configz(): Readonly<Record<string, unknown>>;
+  readonly feed: EventFeed;
+  readonly clock: Clock;
+  readonly hardFail: boolean;
+}
+
+/** What is served where. */
+export interface StatusServer {
+  readonly address: BindAddress;
+  readonly serves: "metrics" | "dashboard" | "both";
+}
+
+/**
+ * The metrics server and the dashboard: one server where metrics is on loopback
+ * (the dashboard shows more than metrics do) or both have one address, else two.
+ */
+export function statusServers(
+  { metricsAddress, dashboardAddress }: Pick<
+    ServeStatusOptions,
+    "metricsAddress" | "dashboardAddress"
+  >,
+): StatusServer[] {
+  const isShared = dashboardAddress !== undefined &&
+    metricsAddress?.ip === dashboardAddress.ip &&
+    metricsAddress.port === dashboardAddress.port;
+  const servers: StatusServer[] = [];
+  if (metricsAddress !== undefined) {
+    const serves = isShared || isLoopback(metricsAddress.ip)
+      ? "both"
+      : "metrics";
+    servers.push({ address: metricsAddress, serves });
+  }
+  if (dashboardAddress !== undefined && !isShared) {
+    servers.push({ address: dashboardAddress, serves: "dashboard" });
+  }
+  return servers;
+}
+
+/** Serves them, each as soon as it can have its address. */
+export function serveStatus(options: ServeStatusOptions): PersistentServer {
+  const { clock, hardFail } = options;
+  const ending = new AbortController();
+  const { signal } = ending;
+  const servers = statusServers(options).map(({ address, serves }) =>
+    servePersistently({
+      address,
+      flag: serves === "dashboard"
+        ? "dashboard-bind-address"
+        : "metrics-bind-address",
+      load: () =>
+        serves === "dashboard"
+          ? loadDashboardHandler({ ...options, signal })
+          : loadMetricsHandler({
+            ...options,
+            withDashboard: serves === "both",
+            signal,
+          }),
+      clock,
+      hardFail,
+    })
+  );
+  const listening = Promise.all(servers.map((server) => server.listening))
+    .then(() => {});
+  listening.catch(() => {});
+  return {
+    listening,
+    async [Symbol.asyncDispose]() {
+      ending.abort();
+      await Promise.all(servers.map((server) => server[Symbol.asyncDispose]()));
+    },
+  };
 }

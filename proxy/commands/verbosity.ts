@@ -5,7 +5,7 @@
  *
  * @module
  */
-import { setup } from "@std/log";
+import { type LogEntry, setup } from "@std/log";
 import { type FlagSpecs, wholeNumber } from "./flags.ts";
 import { printError } from "./terminal.ts";
 
@@ -36,11 +36,12 @@ export interface LogSettings {
 
 /**
  * @param options.quiet warnings and errors only
+ * @param options.tap told of every record from info on, quiet or not
  * @throws {UserError} if the level is not a number
  */
 export async function setupLogging(
   flags: LogSettings,
-  options: { quiet?: boolean } = {},
+  options: { quiet?: boolean; tap?: (entry: LogEntry) => void } = {},
 ): Promise<void> {
   const level = wholeNumber(flags.v, { flag: "v", min: 0, max: 10 });
   await setup({
@@ -48,6 +49,7 @@ export async function setupLogging(
     format: flags["logging-format"] === "json" ? "json" : "text",
     stacks: level >= DEBUG_FROM,
     write: printError,
+    ...(options.tap === undefined ? {} : { tap: options.tap }),
   });
 }
 

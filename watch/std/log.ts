@@ -34,6 +34,18 @@ export interface LogSetup {
   stacks: boolean;
   /** Takes one line, its line feed included. */
   write: (line: string) => void;
+  /** Takes every record from `info` on as data, whatever `level` says. */
+  tap?: (entry: LogEntry) => void;
+}
+
+/** A record as data; what varies is text already. */
+export interface LogEntry {
+  /** Milliseconds since 1970. */
+  readonly time: number;
+  readonly level: LogLevel;
+  readonly module: string;
+  readonly message: string;
+  readonly properties: Readonly<Record<string, string>>;
 }
 
 /** A logger for one module; `name` is its folder or file, as `watch`. */
@@ -44,20 +56,60 @@ export function getLogger(name: string): Logger {
 /** Says where records go. A second call replaces the first. */
 export async function setup(options: LogSetup): Promise<void> {
   const format = options.format === "json" ? jsonLine : textLine;
+  const { tap } = options;
+  const written = LEVELS.indexOf(options.level);
+  const level = tap === undefined || options.level === "debug"
+    ? options.level
+    : "info";
   await configure({
     reset: true,
     sinks: {
-      out: (record) => options.write(format(record, options.stacks)),
+      out: (record) => {
+        if (LEVELS.indexOf(levelOf(record)) < written) return;
+        options.write(format(record, options.stacks));
+      },
+      tap: (record) => {
+        if (levelOf(record) !== "debug") tap?.(entryOf(record));
+      },
     },
     loggers: [
       {
         category: ["kube-portal"],
-        sinks: ["out"],
-        lowestLevel: options.level === "warn" ? "warning" : options.level,
+        sinks: ["out", "tap"],
+        lowestLevel: level === "warn" ? "warning" : level,
       },
       { category: ["logtape", "meta"], sinks: ["out"], lowestLevel: "error" },
     ],
   });
+}
+
+const LEVELS: readonly LogLevel[] = ["debug", "info", "warn", "error"];
+
+function levelOf({ level }: LogRecord): LogLevel {
+  if (level === "warning") return "warn";
+  if (level === "trace") return "debug";
+  return level === "fatal" ? "error" : level;
+}
+
+function entryOf(record: LogRecord): LogEntry {
+  return {
+    time: record.timestamp,
+    level: levelOf(record),
+    module: record.category.slice(1).join("/"),
+    message: oneLine(String(record.rawMessage)),
+    properties: Object.fromEntries(
+      Object.entries(record.properties).map(([name, value]) => [
+        name,
+        plainText(value),
+      ]),
+    ),
+  };
+}
+
+function plainText(value: unknown): string {
+  if (value instanceof Error) return oneLine(errorText(value));
+  if (typeof value === "object" && value !== null) return escaped(value);
+  return oneLine(String(value));
 }
 
 const LEVEL_TEXT: Readonly<Record<string, string>> = {

@@ -1,5 +1,5 @@
 /** The logger that `@std/log` is bound to: one event, one line. */
-import { getLogger, type LogSetup, setup } from "@std/log";
+import { getLogger, type LogEntry, type LogSetup, setup } from "@std/log";
 import assert from "node:assert/strict";
 
 async function logged(
@@ -81,4 +81,36 @@ Deno.test("what is below the level is not written", async () => {
     logger.warn("three");
   });
   assert.equal(lines.length, 1);
+});
+
+Deno.test("a tap gets everything from info on as data, though less is written", async () => {
+  const entries: LogEntry[] = [];
+  const lines = await logged(
+    { level: "warn", tap: (entry) => entries.push(entry) },
+    (logger) => {
+      logger.debug("Not this");
+      logger.info("Ready", { services: 3, names: ["a"] });
+      logger.warn("Cannot dial\nendpoint", {
+        cause: new Error("refused", { cause: new Error("by peer") }),
+      });
+    },
+  );
+  assert.equal(lines.length, 1);
+  assert.deepEqual(
+    entries.map(({ time: _, ...rest }) => rest),
+    [
+      {
+        level: "info",
+        module: "proxy",
+        message: "Ready",
+        properties: { services: "3", names: '["a"]' },
+      },
+      {
+        level: "warn",
+        module: "proxy",
+        message: "Cannot dial\\u000aendpoint",
+        properties: { cause: "refused: by peer" },
+      },
+    ],
+  );
 });
