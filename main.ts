@@ -43,6 +43,12 @@ async function main(args: readonly string[]): Promise<number> {
     case "daemonset":
       return await (await import("./proxy/commands/daemonset.ts"))
         .daemonsetCommand(rest);
+    case "status":
+      return await (await import("./proxy/commands/status.ts"))
+        .statusCommand(rest);
+    case "dashboards":
+      return await (await import("./proxy/commands/dashboards.ts"))
+        .dashboardsCommand(rest);
     case "cleanup":
       return await (await import("./proxy/commands/cleanup.ts"))
         .cleanupCommand(rest);

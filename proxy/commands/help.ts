@@ -9,6 +9,7 @@ import {
   DAEMONSET_FLAGS,
   DEMO_FLAGS,
   RUN_FLAGS,
+  STATUS_FLAGS,
 } from "./flag_tables.ts";
 import { flagsHelp, type FlagSpecs } from "./flags.ts";
 import { UserError } from "./errors.ts";
@@ -42,6 +43,16 @@ const COMMANDS: Readonly<Record<string, CommandHelp>> = {
       "kube-portal daemonset --server https://HOST:PORT | kubectl apply -f -",
     summary: "Prints what installs the proxy on every node of a cluster",
     flags: DAEMONSET_FLAGS,
+  },
+  status: {
+    usage: "kube-portal status [flags]",
+    summary: "What the running proxy does: Services, endpoints, connections",
+    flags: STATUS_FLAGS,
+  },
+  dashboards: {
+    usage: "kube-portal dashboards grafana|alerts",
+    summary: "Prints a Grafana dashboard, or alert rules for Prometheus",
+    flags: {},
   },
   cleanup: {
     usage: "kube-portal cleanup [flags]",
