@@ -24,6 +24,12 @@ export interface EngineChoice {
   readonly engine: Engine & AsyncDisposable;
   /** A sentence for the log. */
   readonly why: string;
+  /**
+   * Never resolves.
+   *
+   * @throws when the engine can no longer work; the program should end then
+   */
+  readonly failed: Promise<never>;
 }
 
 /**
@@ -37,14 +43,18 @@ export async function chooseEngine(
 ): Promise<EngineChoice> {
   const portable = createPortableEngine(options);
   const engine = { ...portable, async [Symbol.asyncDispose]() {} };
-  if (request === "portable") return { engine, why: "it was asked for" };
+  const failed = new Promise<never>(() => {});
+  if (request === "portable") {
+    return { engine, why: "it was asked for", failed };
+  }
   try {
     const { workers = WORKERS } = options;
     // UDP is the portable engine's: see ./README.md.
     const splice = createSpliceEngine({ ...options, workers, udp: portable });
     await splice.ready;
     const threads = workers === 1 ? "a thread" : `${workers} threads`;
-    return { engine: splice, why: `TCP has ${threads} of its own` };
+    const why = `TCP has ${threads} of its own`;
+    return { engine: splice, why, failed: splice.failed };
   } catch (error) {
     if (!(error instanceof Error)) throw error;
     if (request === "splice") {
@@ -52,6 +62,6 @@ export async function chooseEngine(
         cause: error.cause,
       });
     }
-    return { engine, why: `splice cannot run: ${error.message}` };
+    return { engine, why: `splice cannot run: ${error.message}`, failed };
   }
 }

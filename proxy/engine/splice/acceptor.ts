@@ -13,11 +13,16 @@ import type { Connections } from "./connections.ts";
 import type { EventLog } from "./event_log.ts";
 import type { HandOverSender } from "./hand_over.ts";
 import type { Libc } from "./libc.ts";
-import { AcceptingListener, type ListenerHost } from "./listener.ts";
+import {
+  AcceptingListener,
+  descriptorsForConnections,
+  type ListenerHost,
+} from "./listener.ts";
 import type { Command, CountedEvent, Report } from "./messages.ts";
 import type { Poller } from "./poller.ts";
 import type { WatchedSocket } from "./search.ts";
 import { ServicePort } from "./service_port.ts";
+import { descriptorLimit } from "./socket.ts";
 import type { SharedCounters } from "./shared_counters.ts";
 import type { Timers } from "./timers.ts";
 
@@ -53,6 +58,7 @@ export class Acceptor implements ListenerHost {
   readonly timers: Timers;
   readonly dialTimeoutsMs: readonly number[];
   readonly counters: SharedCounters;
+  readonly reservedFrom: number;
   readonly ownAddresses = new OwnAddresses();
   clusterSources = new CidrSet([]);
   readonly #options: AcceptorOptions;
@@ -71,6 +77,7 @@ export class Acceptor implements ListenerHost {
     this.timers = options.tools.timers;
     this.dialTimeoutsMs = options.dialTimeoutsMs;
     this.counters = options.counters;
+    this.reservedFrom = descriptorsForConnections(descriptorLimit(this.libc));
     this.#others = options.others.map((sender) => ({ sender, open: 0 }));
   }
 

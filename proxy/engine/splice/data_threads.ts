@@ -45,6 +45,14 @@ export class DataThreads implements AsyncDisposable {
    * @throws what keeps one of them from running
    */
   readonly ready: Promise<void>;
+  readonly #died = Promise.withResolvers<never>();
+  /**
+   * Never resolves.
+   *
+   * @throws as soon as a thread that ran is no more. What it had is lost, and
+   *   its listeners let clients wait that nobody serves: the program must end
+   */
+  readonly failed: Promise<never> = this.#died.promise;
 
   constructor(options: DataThreadsOptions) {
     const { count, libc } = options;
@@ -69,6 +77,7 @@ export class DataThreads implements AsyncDisposable {
     this.ready = Promise.all(running).then(() => {});
     // Whoever listens awaits it; nobody need.
     this.ready.catch(() => {});
+    this.failed.catch(() => {});
   }
 
   /** To thread 0, or to all; to thread 0 last, since it makes use of it. */
@@ -115,11 +124,13 @@ export class DataThreads implements AsyncDisposable {
     };
     worker.onerror = (event) => {
       event.preventDefault();
+      const error = new Error(`A data thread has died: ${event.message}`);
       logger.error("A data thread has died; its connections are lost", {
         thread: start.index,
         error: event.message,
       });
-      ready.reject(new Error(event.message));
+      ready.reject(error);
+      this.#died.reject(error);
       closed.resolve();
     };
     worker.postMessage(start);

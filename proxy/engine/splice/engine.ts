@@ -49,6 +49,12 @@ export interface SpliceEngine extends Engine, AsyncDisposable {
    * @throws what keeps one from running
    */
   readonly ready: Promise<void>;
+  /**
+   * Never resolves.
+   *
+   * @throws when a thread has died, after which the program should end
+   */
+  readonly failed: Promise<never>;
   listenForRedirected(address: ListenAddress): Promise<RedirectedListener>;
 }
 
@@ -110,6 +116,10 @@ class LinuxEngine implements SpliceEngine {
 
   get ready(): Promise<void> {
     return this.#parts.threads.ready;
+  }
+
+  get failed(): Promise<never> {
+    return this.#parts.threads.failed;
   }
 
   forwarder(policy: ForwardingPolicy): Forwarder {

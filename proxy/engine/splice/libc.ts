@@ -43,6 +43,8 @@ const SYMBOLS = {
   write: { parameters: ["i32", "buffer", "u32"], result: "i32" },
   send: { parameters: ["i32", "buffer", "u32", "i32"], result: "i32" },
   pipe2: { parameters: ["buffer", "i32"], result: "i32" },
+  // Two 64-bit numbers; the first is the limit in force.
+  getrlimit: { parameters: ["i32", "buffer"], result: "i32" },
   fcntl: { parameters: ["i32", "i32", "i32"], result: "i32" },
   // The two offsets are null: sockets and pipes have none.
   splice: {
@@ -164,6 +166,8 @@ export const SO_ORIGINAL_DST = 80;
 export const SHUT_WR = 1;
 export const SHUT_RDWR = 2;
 export const MSG_NOSIGNAL = 0x4000;
+export const RLIMIT_NOFILE = 7;
+export const F_DUPFD_CLOEXEC = 1030;
 export const F_SETPIPE_SZ = 1031;
 export const F_GETPIPE_SZ = 1032;
 export const SPLICE_F_MOVE = 1;

@@ -15,7 +15,12 @@ import { EPOLLIN, SOCK_CLOEXEC, SOCK_NONBLOCK } from "./libc.ts";
 import type { Route } from "./messages.ts";
 import type { EventHandler } from "./poller.ts";
 import type { ServicePort, ServicePortHost } from "./service_port.ts";
-import { localAddress, originalDestination, resetOnClose } from "./socket.ts";
+import {
+  localAddress,
+  nextDescriptor,
+  originalDestination,
+  resetOnClose,
+} from "./socket.ts";
 import { Timer } from "./timers.ts";
 
 /** Connections accepted before it is another's turn; the rest is told again. */
@@ -25,8 +30,21 @@ const ACCEPTS_MAX = 16;
 const ACCEPT_PAUSE_MIN_MS = 10;
 const ACCEPT_PAUSE_MAX_MS = 1_000;
 
+/**
+ * Descriptors that connections leave to the rest of the process, which has an
+ * API server to talk to; a quarter of all where there are few.
+ */
+const RESERVED_DESCRIPTORS_MAX = 64;
+
+/** The number from which on descriptors are not for connections. */
+export function descriptorsForConnections(limit: number): number {
+  return limit - Math.min(RESERVED_DESCRIPTORS_MAX, Math.floor(limit / 4));
+}
+
 /** What a listener asks of its thread. */
 export interface ListenerHost extends ServicePortHost {
+  /** See {@linkcode descriptorsForConnections}. */
+  readonly reservedFrom: number;
   servicePort(port: number): ServicePort | undefined;
   logListener(event: {
     readonly kind: string;
@@ -41,6 +59,8 @@ interface ResolvedRoute {
   /** The address that clients use, where it is known. */
   readonly serviceAddress: ListenAddress | undefined;
 }
+
+const FEW_DESCRIPTORS = "Too many open files (few descriptors are left)";
 
 const sockaddr = new Uint8Array(SOCKADDR_BYTES_MAX);
 const length = new Uint32Array(1);
@@ -102,8 +122,9 @@ export class AcceptingListener implements EventHandler {
         if (errno === EINVAL) return poller.giveAway(this.#fd);
         return this.#pause(errnoText(errno));
       }
-      this.#pauseMs = ACCEPT_PAUSE_MIN_MS;
       this.#accepted(fd);
+      if (fd >= this.#host.reservedFrom) return this.#pause(FEW_DESCRIPTORS);
+      this.#pauseMs = ACCEPT_PAUSE_MIN_MS;
     }
   }
 
@@ -143,8 +164,8 @@ export class AcceptingListener implements EventHandler {
   }
 
   /**
-   * Out of descriptors the connection stays in the backlog and accept fails
-   * again at once: without a pause this thread would do nothing else.
+   * Clients wait in the kernel's backlog. Out of descriptors accept fails again
+   * at once: without a pause this thread would do nothing else.
    */
   #pause(cause: string): void {
     const { timers, poller, now } = this.#host;
@@ -163,6 +184,10 @@ export class AcceptingListener implements EventHandler {
   }
 
   #listen(): void {
+    const { libc, reservedFrom } = this.#host;
+    if (nextDescriptor(libc, this.#fd) >= reservedFrom) {
+      return this.#pause(FEW_DESCRIPTORS);
+    }
     this.#host.poller.change(this.#fd, EPOLLIN);
   }
 }

@@ -17,10 +17,12 @@ import {
 import {
   AF_INET,
   AF_INET6,
+  F_DUPFD_CLOEXEC,
   IP_FREEBIND,
   IPV6_FREEBIND,
   IPV6_V6ONLY,
   type Libc,
+  RLIMIT_NOFILE,
   SHUT_RDWR,
   SO_ERROR,
   SO_KEEPALIVE,
@@ -186,4 +188,22 @@ export function originalDestination(
   return libc.call.getsockname(fd, sockaddrOut, length) === 0
     ? decodeSockaddr(sockaddrOut)
     : undefined;
+}
+
+/** How many descriptors this process may have. */
+export function descriptorLimit(libc: Libc): number {
+  const limits = new BigUint64Array(2);
+  libc.call.getrlimit(RLIMIT_NOFILE, limits);
+  return Number(limits[0]);
+}
+
+/**
+ * The number that the next descriptor would get: the smallest that is free, so
+ * that it says how many there are, about. Infinity if there is none.
+ */
+export function nextDescriptor(libc: Libc, anyFd: number): number {
+  const fd = libc.call.fcntl(anyFd, F_DUPFD_CLOEXEC, 0);
+  if (fd === -1) return Infinity;
+  libc.call.close(fd);
+  return fd;
 }

@@ -140,9 +140,10 @@ testWith(
   async () => {
     const constants = { ...libcModule, ...errors };
     const names = Object.keys(constants).filter((name) =>
-      /^(AF|SOCK|O|EFD|EPOLL|SOL|SO|TCP|IP|IPV6|SHUT|MSG|F|SPLICE_F)_/.test(
-        name,
-      ) ||
+      /^(AF|SOCK|O|EFD|EPOLL|SOL|SO|TCP|IP|IPV6|SHUT|MSG|F|RLIMIT|SPLICE_F)_/
+        .test(
+          name,
+        ) ||
       /^E[A-Z]+$/.test(name)
     );
     assert.ok(names.length > 40);
@@ -182,6 +183,7 @@ async function valuesInC(expressions: readonly string[]): Promise<number[]> {
       #include <netinet/tcp.h>
       #include <stddef.h>
       #include <stdio.h>
+      #include <sys/resource.h>
       #include <sys/epoll.h>
       #include <sys/eventfd.h>
       #include <sys/socket.h>
