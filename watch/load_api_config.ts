@@ -22,6 +22,8 @@ import { resolveKubeconfig } from "./kubeconfig_entry.ts";
 export interface LoadApiConfigOptions {
   /** `--kubeconfig`: one file, which must exist. */
   readonly kubeconfig?: string | undefined;
+  /** Who names that file, for errors: `--kubeconfig` if not told. */
+  readonly kubeconfigBy?: string;
   /** `--context`: instead of the file's `current-context`. */
   readonly context?: string | undefined;
   /** `--master`: instead of the server found. */
@@ -56,6 +58,7 @@ export async function loadApiConfig(
     context: options.context || undefined,
     master: options.master || undefined,
     env: readableEnv(options.env),
+    kubeconfigBy: options.kubeconfigBy ?? "--kubeconfig",
     ...(options.serviceAccountDir !== undefined &&
       { serviceAccountDir: options.serviceAccountDir }),
   });
@@ -63,10 +66,12 @@ export async function loadApiConfig(
   return config;
 }
 
-async function findConfig(options: LoadApiConfigOptions): Promise<ApiConfig> {
-  const { kubeconfig, context, master, env } = options;
+async function findConfig(
+  options: LoadApiConfigOptions & { readonly kubeconfigBy: string },
+): Promise<ApiConfig> {
+  const { kubeconfig, kubeconfigBy, context, master, env } = options;
   if (kubeconfig !== undefined) {
-    const file = await readKubeconfig(kubeconfig, "--kubeconfig");
+    const file = await readKubeconfig(kubeconfig, kubeconfigBy);
     return resolveKubeconfig(file, { context, master });
   }
   const paths = (env.get("KUBECONFIG") ?? "").split(":").filter(Boolean);

@@ -277,6 +277,7 @@ async function openSource(
   }
   const config = await loadApiConfig({
     kubeconfig,
+    kubeconfigBy: flags.config ? "clientConnection.kubeconfig" : "--kubeconfig",
     context,
     master,
     env: Deno.env,

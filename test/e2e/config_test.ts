@@ -178,7 +178,7 @@ Deno.test("[7.15] run --config waits for its health address, unless told to fail
   });
 });
 
-Deno.test("[8.50, 8.92, 8.93, 8.94] run --config says what is wrong in one line, and --write-config-to what counts", async (t) => {
+Deno.test("[8.50, 8.92, 8.93, 8.94, 8.99] run --config says what is wrong in one line, and --write-config-to what counts", async (t) => {
   await using folder = await temporaryFolder();
   const text = kubeadmFile("config.conf", {});
   const good = await folder.write("good", text);
@@ -191,6 +191,14 @@ Deno.test("[8.50, 8.92, 8.93, 8.94] run --config says what is wrong in one line,
     assert.match(
       stderr,
       /^kube-portal: Cannot read ".*\/none", the file of --config: there is no such file\n$/,
+    );
+  });
+  await t.step("no kubeconfig where the file says that it is", async () => {
+    const { code, stderr } = await runKubePortal([`--config=${good}`]);
+    assert.equal(code, 1);
+    assert.match(
+      stderr,
+      /^kube-portal: Cannot read "\/var\/lib\/kube-proxy\/kubeconfig\.conf", the kubeconfig of clientConnection\.kubeconfig: there is no such file\n$/,
     );
   });
   await t.step("several mistakes", async () => {

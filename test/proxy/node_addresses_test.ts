@@ -106,7 +106,7 @@ Deno.test("nodePortSelection() names the part that is wrong", () => {
   assert.deepEqual(nodePortSelection("192.0.2.1"), { invalid: "192.0.2.1" });
 });
 
-Deno.test("primaryIps() prefers internal addresses, one of each family", () => {
+Deno.test("[8.70] primaryIps() prefers internal addresses, one of each family", () => {
   const table: readonly [readonly [string, string][], string[]][] = [
     [[], []],
     [[["Hostname", "n1"]], []],

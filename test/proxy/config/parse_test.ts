@@ -19,7 +19,7 @@ function config(lines = ""): KubeProxyConfiguration {
   return parsed.config;
 }
 
-Deno.test("[8.4, 8.5, 8.6, 8.7, 8.9, 8.15, 8.16, 8.18, 8.19, 8.20, 8.21, 8.22, 8.27, 8.28, 8.29, 8.30, 8.31, 8.35, 8.39, 8.40] parseConfiguration() fills in every default", () => {
+Deno.test("[8.3, 8.4, 8.5, 8.6, 8.7, 8.9, 8.12, 8.13, 8.14, 8.15, 8.16, 8.17, 8.18, 8.19, 8.20, 8.21, 8.22, 8.23, 8.24, 8.25, 8.26, 8.27, 8.28, 8.29, 8.30, 8.31, 8.32, 8.33, 8.34, 8.35, 8.36, 8.39, 8.40, 8.42] parseConfiguration() fills in every default", () => {
   const empty = config();
   assert.deepEqual(empty, defaultConfiguration());
   assert.deepEqual(empty, {

@@ -155,6 +155,18 @@ const table: readonly {
     ],
   },
   {
+    facts: "8.64",
+    given: { showHiddenMetricsForVersion: "latest" },
+    want: [
+      `${PREFIX}ShowHiddenMetricsForVersion: Invalid value: "latest": must be a version such as 1.35, or blank (showHiddenMetricsForVersion)`,
+    ],
+  },
+  {
+    facts: "8.53, 8.54",
+    given: { "ipvs.tcpTimeout": -1_000, "ipvs.excludeCIDRs": ["x"] },
+    want: [],
+  },
+  {
     facts: "8.65",
     given: { detectLocalMode: "Guess" },
     want: [
