@@ -19,6 +19,11 @@ import type { Command, Report, ThreadStart } from "./messages.ts";
 
 const logger = getLogger("engine");
 
+/** Where all of the program is one file of JavaScript, that file is it. */
+const WORKER = import.meta.url.endsWith(".js")
+  ? import.meta.url
+  : new URL("./worker.ts", import.meta.url);
+
 export interface DataThreadsOptions {
   readonly count: number;
   readonly libc: Libc;
@@ -110,7 +115,7 @@ export class DataThreads implements AsyncDisposable {
     },
   ): Thread {
     const closed = Promise.withResolvers<void>();
-    const worker = new Worker(new URL("./worker.ts", import.meta.url), {
+    const worker = new Worker(WORKER, {
       type: "module",
       name: `kube-portal data thread ${start.index}`,
     });
