@@ -34,6 +34,8 @@ const MAY_IMPORT: Readonly<Record<string, Rule>> = {
     code: ["proxy", "hono", "prom-client", "uplot", "node"],
     types: ["watch", "proxy/engine/engine.ts"],
   },
+  // Instead of main.ts, where all of it is one file.
+  "proxy/commands/single_file.ts": { code: ["main.ts", "proxy/engine"] },
   "proxy/commands": {
     code: [
       "watch",
