@@ -127,7 +127,7 @@ export async function demoCommand(args: readonly string[]): Promise<number> {
         metrics: metrics?.addr,
       }),
     );
-    await untilSignal();
+    await Promise.race([untilSignal(), proxy.failed]);
     return 0;
   }
 

@@ -213,6 +213,7 @@ export async function runCommand(args: readonly string[]): Promise<number> {
   const asked = await Promise.race([
     untilSignal(),
     choice.failed,
+    proxy.failed,
     // End only by their rejections: steering that cannot work ends the program,
     // and so does a metrics address where it has to be had at once.
     proxy.ready.then(() => new Promise<never>(() => {})),

@@ -91,6 +91,11 @@ export interface RunningProxy {
    *   of manifests that is not there
    */
   readonly ready: Promise<void>;
+  /**
+   * Never resolves; rejects when a stage has ended by an error, even after
+   * `ready`. What is served goes on, but would never change again.
+   */
+  readonly failed: Promise<never>;
   /** As of the last sync. */
   readonly state: DesiredState;
   ports(): Iterable<PortProxy>;
@@ -125,6 +130,9 @@ export function startProxy(options: StartProxyOptions): RunningProxy {
   const { signal } = stopping;
   const source = options.source(signal);
   const ready = Promise.withResolvers<void>();
+  const failed = Promise.withResolvers<never>();
+  // Whoever does not ask is not to be ended by it.
+  failed.promise.catch(() => {});
 
   const services = new Informer(source.services);
   const slices = new Informer(source.endpointSlices);
@@ -236,12 +244,16 @@ export function startProxy(options: StartProxyOptions): RunningProxy {
       requestSync();
     }),
     runner.run(signal),
-  ]).catch(ready.reject);
+  ]).catch((error) => {
+    ready.reject(error);
+    failed.reject(error);
+  });
 
   return {
     nodeName,
     engine: engine.name,
     ready: ready.promise,
+    failed: failed.promise,
     state: tracker.state,
     ports: () => begun?.proxier.ports ?? [],
     draining: () => begun?.proxier.draining ?? [],

@@ -36,6 +36,10 @@ class FakeStream<T extends ClusterObject> {
     this.#next.resolve({ type: "applied", object });
   }
 
+  fail(error: Error): void {
+    this.#next.reject(error);
+  }
+
   async *follow(signal: AbortSignal): AsyncGenerator<SourceEvent<T>> {
     const ended = new Promise<undefined>((resolve) =>
       signal.addEventListener("abort", () => resolve(undefined))
@@ -105,6 +109,13 @@ async function start(given: ServiceOverrides): Promise<Started> {
     },
   };
 }
+
+Deno.test("startProxy() tells of a stage that fails after it was ready", async () => {
+  await using started = await start(NODE_PORT);
+  const error = new Error("Cannot go on");
+  started.slices.fail(error);
+  await assert.rejects(started.proxy.failed, error);
+});
 
 Deno.test("[6.5] startProxy() reads the node's addresses again in every sync period", async () => {
   await using started = await start(NODE_PORT);
