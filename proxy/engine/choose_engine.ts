@@ -5,7 +5,7 @@
  * @module
  */
 import type { Clock } from "../../watch/clock.ts";
-import type { Engine } from "./engine.ts";
+import type { Engine, NamespaceOpener } from "./engine.ts";
 import { createPortableEngine } from "./portable/engine.ts";
 import { createSpliceEngine, WORKERS } from "./splice/engine.ts";
 
@@ -17,6 +17,8 @@ export interface ChooseEngineOptions {
   /** Threads of `splice`; `portable` has none. */
   readonly workers?: number;
   readonly udpTimeoutMs?: number;
+  /** Without it, nothing can listen in another network namespace. */
+  readonly namespaces?: NamespaceOpener;
 }
 
 /** An engine, which is to be disposed of at the end. */

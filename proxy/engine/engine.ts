@@ -68,6 +68,27 @@ export interface ListenAddress {
   readonly ip: string;
   /** 0: any free port. */
   readonly port: number;
+  /** The network namespace to listen in, as a path; the process's own if not given. */
+  readonly namespace?: string;
+}
+
+/** Opens sockets in other network namespaces than the process's own. */
+export interface NamespaceOpener {
+  /** Why it cannot on this machine, as the rest of a sentence; `undefined` if it can. */
+  whyNot(): string | undefined;
+  /**
+   * Calls `open` in the namespace of this path. What it does must be done when
+   * it returns: waiting happens in the process's own namespace again.
+   *
+   * @throws {Error} if the namespace cannot be entered, and what `open` throws
+   */
+  openIn<T>(path: string, open: () => T): T;
+  /**
+   * Writes a file as it is seen from a namespace: its `/proc/sys/net`.
+   *
+   * @throws {Error} if it cannot
+   */
+  writeIn(path: string, file: string, text: string): void;
 }
 
 export interface ListenOptions {

@@ -7,7 +7,7 @@
  */
 import type { Clock } from "../../../watch/clock.ts";
 import { CidrSet } from "../admission.ts";
-import type { Engine } from "../engine.ts";
+import type { Engine, NamespaceOpener } from "../engine.ts";
 import { OwnAddresses } from "../own_addresses.ts";
 import { BufferPool } from "./buffers.ts";
 import { ClosingSockets } from "./closing_sockets.ts";
@@ -25,6 +25,8 @@ import { UdpForwarder } from "./udp_forwarder.ts";
 
 export interface PortableEngineOptions {
   readonly clock: Clock;
+  /** Without it, nothing can listen in another network namespace. */
+  readonly namespaces?: NamespaceOpener;
   /** Milliseconds for the first, second … dial; {@linkcode DIAL_TIMEOUTS_MS}. */
   readonly dialTimeoutsMs?: readonly number[];
   /** Milliseconds of silence after one end; {@linkcode LINGER_MS}. */
@@ -69,6 +71,7 @@ export function createPortableEngine(options: PortableEngineOptions): Engine {
           limits,
           closing,
           ownAddresses: own.UDP,
+          namespaces: options.namespaces,
           clusterSources: () => clusterSources,
         });
       }
@@ -77,6 +80,7 @@ export function createPortableEngine(options: PortableEngineOptions): Engine {
         buffers,
         closing,
         ownAddresses: own.TCP,
+        namespaces: options.namespaces,
         dialTimeoutsMs: options.dialTimeoutsMs ?? DIAL_TIMEOUTS_MS,
         lingerMs: options.lingerMs ?? LINGER_MS,
         clusterSources: () => clusterSources,

@@ -26,6 +26,7 @@ import type {
   ListenAddress,
   Listener,
   ListenOptions,
+  NamespaceOpener,
 } from "../engine.ts";
 import { type BufferPool, SMALL_BUFFER_BYTES } from "./buffers.ts";
 import type { ClosingSockets } from "./closing_sockets.ts";
@@ -43,6 +44,7 @@ export interface PortableForwarderOptions {
   readonly lingerMs: number;
   readonly closing: ClosingSockets;
   readonly ownAddresses: OwnAddresses;
+  readonly namespaces?: NamespaceOpener | undefined;
   /** Asked for every connection, since it may change. */
   readonly clusterSources: () => CidrSet;
 }
@@ -104,6 +106,7 @@ export class PortableForwarder implements Forwarder {
       listenTcp(address, {
         clock: this.#options.clock,
         log: this.#log,
+        namespaces: this.#options.namespaces,
         handle: (connection) => this.#accept(connection, admission, options),
       })
     );

@@ -8,7 +8,8 @@
  */
 import type { Clock } from "../../../watch/clock.ts";
 import type { RepeatedLog } from "../../repeated_log.ts";
-import type { ListenAddress, Listener } from "../engine.ts";
+import type { ListenAddress, Listener, NamespaceOpener } from "../engine.ts";
+import { openAt } from "../network_namespaces.ts";
 import { isExhausted } from "./errors.ts";
 
 /**
@@ -25,6 +26,7 @@ const ACCEPT_PAUSE_MAX_MS = 1_000;
 export interface TcpListenerOptions {
   readonly clock: Clock;
   readonly log: RepeatedLog;
+  readonly namespaces?: NamespaceOpener | undefined;
   /** Owns the connection from here on; neither waits nor throws. */
   readonly handle: (connection: Deno.TcpConn) => void;
 }
@@ -44,11 +46,12 @@ export function listenTcp(
   address: ListenAddress,
   options: TcpListenerOptions,
 ): TcpListener {
-  const socket = Deno.listen({
-    hostname: address.ip,
-    port: address.port,
-    tcpBacklog: BACKLOG,
-  });
+  const socket = openAt(address, options.namespaces, () =>
+    Deno.listen({
+      hostname: address.ip,
+      port: address.port,
+      tcpBacklog: BACKLOG,
+    }));
   const closing = new AbortController();
   const ended = acceptAll(socket, options, closing.signal);
   return {

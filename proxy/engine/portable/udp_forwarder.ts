@@ -20,6 +20,7 @@ import type {
   ListenAddress,
   Listener,
   ListenOptions,
+  NamespaceOpener,
 } from "../engine.ts";
 import { OWN_ADDRESS, type OwnAddresses } from "../own_addresses.ts";
 import type { ClosingSockets } from "./closing_sockets.ts";
@@ -44,6 +45,7 @@ export interface UdpForwarderOptions {
   readonly limits: FlowLimits;
   readonly closing: ClosingSockets;
   readonly ownAddresses: OwnAddresses;
+  readonly namespaces?: NamespaceOpener | undefined;
   /** Asked for every flow, since it may change. */
   readonly clusterSources: () => CidrSet;
 }

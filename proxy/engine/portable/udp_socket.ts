@@ -11,7 +11,8 @@
  */
 import type { Clock } from "../../../watch/clock.ts";
 import type { RepeatedLog } from "../../repeated_log.ts";
-import type { ListenAddress } from "../engine.ts";
+import type { ListenAddress, NamespaceOpener } from "../engine.ts";
+import { openAt } from "../network_namespaces.ts";
 import { isExhausted } from "./errors.ts";
 import type { ReceiveBuffers } from "./udp_buffers.ts";
 
@@ -53,6 +54,7 @@ export interface UdpSocketOptions {
   readonly clock: Clock;
   readonly log: RepeatedLog;
   readonly buffers: ReceiveBuffers;
+  readonly namespaces?: NamespaceOpener | undefined;
   /**
    * Told of each datagram, whose memory is good until it returns, or until its
    * promise resolves: the next is received after that. Never throws.
@@ -81,7 +83,11 @@ export class UdpSocket {
    */
   constructor(address: ListenAddress, options: UdpSocketOptions) {
     this.#options = options;
-    this.#socket = openSocket(address);
+    this.#socket = openAt(
+      address,
+      options.namespaces,
+      () => openSocket(address),
+    );
     const { hostname, port } = this.#socket.addr as Deno.NetAddr;
     this.address = { ip: hostname, port };
     this.ended = this.#receiveAll();

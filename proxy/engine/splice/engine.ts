@@ -11,6 +11,7 @@ import type {
   Forwarder,
   ForwardingPolicy,
   ListenAddress,
+  NamespaceOpener,
   RedirectedListener,
 } from "../engine.ts";
 import { DIAL_TIMEOUTS_MS } from "../portable/dial.ts";
@@ -28,6 +29,8 @@ export const WORKERS = 1;
 
 export interface SpliceEngineOptions {
   readonly clock: Clock;
+  /** Without it, nothing can listen in another network namespace. */
+  readonly namespaces?: NamespaceOpener;
   /** Data threads; {@linkcode WORKERS}. */
   readonly workers?: number;
   /** Forwards UDP; without one, `listen` for UDP throws. */
@@ -109,6 +112,7 @@ class LinuxEngine implements SpliceEngine {
         libc,
         threads,
         freeBind: options.freeBind ?? false,
+        namespaces: options.namespaces,
       }),
       log: new EngineLog(options.clock),
     };

@@ -19,7 +19,7 @@
  * comes near 2³¹, and both architectures pass a `u32` zero-extended and return
  * the low half of a `ssize_t` in the same register, -1 included.
  *
- * `fcntl` is variadic in C. On Linux, unlike on macOS, both architectures pass
+ * `fcntl` and `open` are variadic in C. On Linux, unlike on macOS, both architectures pass
  * variadic integers as they pass others.
  */
 const SYMBOLS = {
@@ -46,6 +46,9 @@ const SYMBOLS = {
   // Two 64-bit numbers; the first is the limit in force.
   getrlimit: { parameters: ["i32", "buffer"], result: "i32" },
   fcntl: { parameters: ["i32", "i32", "i32"], result: "i32" },
+  // Without O_CREAT it has no third argument.
+  open: { parameters: ["buffer", "i32"], result: "i32" },
+  setns: { parameters: ["i32", "i32"], result: "i32" },
   // The two offsets are null: sockets and pipes have none.
   splice: {
     parameters: ["i32", "pointer", "i32", "pointer", "u32", "u32"],
@@ -144,6 +147,8 @@ export const SOCK_NONBLOCK = 0o4000;
 export const SOCK_CLOEXEC = 0o2000000;
 export const O_NONBLOCK = 0o4000;
 export const O_CLOEXEC = 0o2000000;
+export const O_WRONLY = 1;
+export const CLONE_NEWNET = 0x40000000;
 export const EFD_NONBLOCK = 0o4000;
 export const EFD_CLOEXEC = 0o2000000;
 export const EPOLL_CLOEXEC = 0o2000000;

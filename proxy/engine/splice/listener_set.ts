@@ -10,8 +10,10 @@ import type {
   ListenAddress,
   Listener,
   ListenOptions,
+  NamespaceOpener,
   RedirectedListener,
 } from "../engine.ts";
+import { openAt } from "../network_namespaces.ts";
 import type { DataThreads } from "./data_threads.ts";
 import type { EngineParts } from "./engine.ts";
 import { SpliceForwarder } from "./forwarder.ts";
@@ -23,6 +25,7 @@ export interface ListenerSetOptions {
   readonly libc: Libc;
   readonly threads: DataThreads;
   readonly freeBind: boolean;
+  readonly namespaces?: NamespaceOpener | undefined;
 }
 
 /** A listener, and the number by which the acceptor knows it. */
@@ -46,8 +49,12 @@ export class ListenerSet {
    * @throws the error of the system
    */
   listen(address: ListenAddress, route: Route | undefined): NumberedListener {
-    const { libc, threads, freeBind } = this.#options;
-    const socket = openListeningSocket(libc, address, { freeBind });
+    const { libc, threads, freeBind, namespaces } = this.#options;
+    const socket = openAt(
+      address,
+      namespaces,
+      () => openListeningSocket(libc, address, { freeBind }),
+    );
     const number = ++this.#last;
     threads.send(
       { type: "listen", listener: number, ...socket, route },
