@@ -183,6 +183,15 @@ export class PortProxy {
     this.#revision++;
   }
 
+  /** Closes the listeners that are in another namespace, to be opened anew. */
+  leaveNamespaces(steering: Steering): void {
+    for (const [key, { address }] of this.#listeners) {
+      if (steering.bindAddress(address)?.namespace !== undefined) {
+        this.#close(key);
+      }
+    }
+  }
+
   /** After a repair: what was not steered may be now. */
   reconsider(): void {
     this.#unsteered.clear();

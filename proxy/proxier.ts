@@ -160,6 +160,12 @@ export class Proxier {
         written: result.written,
       });
     }
+    if (result.isMoved) {
+      for (const port of this.#ports.values()) {
+        port.leaveNamespaces(this.#options.steering);
+        this.#note(port);
+      }
+    }
     const failing = new Set(
       result.failures.map(({ address }) => addressKey(address)),
     );

@@ -56,6 +56,11 @@ export interface SteeringFailure {
 export interface SteeringResult {
   /** How many routes, addresses or rules were added or removed. */
   readonly written: number;
+  /**
+   * Listeners in a namespace (see `ListenAddress`) are where nobody comes any
+   * more: they have to be opened again. Only of `repair`.
+   */
+  readonly isMoved?: boolean;
   /** Of the addresses this call was about, those that are not steered. */
   readonly failures: readonly SteeringFailure[];
 }

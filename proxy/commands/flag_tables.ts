@@ -9,7 +9,7 @@ import { LOG_FLAGS } from "./verbosity.ts";
 
 const STEER_FLAG = {
   type: "string",
-  choices: ["auto", "redirect", "route", "none"],
+  choices: ["auto", "portal", "redirect", "route", "none"],
   default: "auto",
   help: "How packets for Service addresses come to the proxy.",
 } as const;
@@ -37,7 +37,7 @@ export const RUN_FLAGS = {
     type: "string",
     value: "CIDR[,CIDR]",
     help:
-      "Service addresses, for --steer route; without it the cluster's ServiceCIDRs.",
+      "Service addresses, for --steer portal and route; without it the cluster's ServiceCIDRs.",
   },
   watch: {
     type: "string",

@@ -18,6 +18,7 @@ import {
   type WatchMode,
 } from "../../watch/mod.ts";
 import { chooseEngine, type EngineRequest } from "../engine/choose_engine.ts";
+import { NetworkNamespaces } from "../engine/network_namespaces.ts";
 import {
   configurationObject,
   HEALTHZ_PORT,
@@ -150,10 +151,12 @@ export async function runCommand(args: readonly string[]): Promise<number> {
     source: client?.server ?? flags.manifests,
   });
   saySettings(settings);
+  using namespaces = new NetworkNamespaces();
   const choice = await chooseEngine(flags.engine as EngineRequest, {
     clock: systemClock,
     workers,
     udpTimeoutMs,
+    namespaces,
   });
   await using engine = choice.engine;
   logger.info(`Moving bytes by ${engine.name}: ${choice.why}`);
@@ -172,7 +175,15 @@ export async function runCommand(args: readonly string[]): Promise<number> {
     async steering(known, signal) {
       const request = flags.steer as SteeringRequest;
       const sharesTcp = engine.listenForRedirected !== undefined;
-      const options = { cidrs, client, known, ports, sharesTcp, signal };
+      const options = {
+        cidrs,
+        client,
+        known,
+        ports,
+        sharesTcp,
+        namespaces,
+        signal,
+      };
       const choice = await steer(request, options);
       lock = choice.lock;
       return choice.steering;

@@ -7,6 +7,7 @@
  */
 import { getLogger } from "@std/log";
 import type { ApiClient } from "../../watch/mod.ts";
+import type { NamespaceOpener } from "../engine/engine.ts";
 import { systemRunner } from "../rules/command.ts";
 import {
   chooseSteering,
@@ -29,13 +30,14 @@ export interface SteerOptions {
   readonly ports: PortRange | undefined;
   /** One port for all TCP Services, where rules lead to it. */
   readonly sharesTcp: boolean;
+  readonly namespaces: NamespaceOpener;
   readonly signal: AbortSignal;
 }
 
 /** @throws {SteeringError} if what was asked for cannot work, or another process steers */
 export async function steer(
   request: SteeringRequest,
-  { cidrs, client, known, ports, sharesTcp, signal }: SteerOptions,
+  { cidrs, client, known, ports, sharesTcp, namespaces, signal }: SteerOptions,
 ): Promise<SteeringChoice> {
   const needsNone = request === "none" || request === "redirect";
   const found = cidrs.length > 0 || client === undefined || needsNone
@@ -47,6 +49,7 @@ export async function steer(
     clusterFacts: known.facts,
     ...ports === undefined ? {} : { proxyPorts: ports },
     sharesTcp,
+    namespaces,
     signal,
   });
   logger.info(`Steering by ${choice.steering.name}: ${choice.why}`, {

@@ -147,12 +147,13 @@ function isSingle(cidr: string): boolean {
 }
 
 /** `ip` writes a route to one address without its prefix. */
-function routeCidr(dst: string): string | undefined {
+export function routeCidr(dst: string): string | undefined {
   const ip = canonicalIp(dst);
   return ip === undefined ? canonicalCidr(dst) : singleAddressCidr(ip);
 }
 
-function parseJson(text: string): unknown[] {
+/** @throws {SteeringError} if it is not JSON */
+export function parseJson(text: string): unknown[] {
   if (text.trim() === "") return [];
   try {
     const value: unknown = JSON.parse(text);
@@ -214,11 +215,14 @@ function batchLine(verb: "add" | "del", item: Item): string {
   return `addr ${verb} ${target}/128 dev lo metric ${ADDRESS_METRIC}${how}\n`;
 }
 
-/** With `-force`, `ip` names each failed line after the kernel's reason. */
-function* batchFailures(
-  batch: readonly Item[],
+/**
+ * Which lines of a batch failed, each with the reason: with `-force`, `ip`
+ * names each after what the kernel said.
+ */
+export function* batchFailures<T>(
+  batch: readonly T[],
   error: CommandError,
-): Iterable<[Item, string]> {
+): Iterable<[T, string]> {
   let reason = "";
   let named = false;
   for (const line of error.stderr.split("\n")) {
@@ -239,15 +243,20 @@ function itemError(
   item: Item,
   why: string,
 ): SteeringError {
-  const reason = isNotPermitted(why)
-    ? "needs CAP_NET_ADMIN (run as root)"
-    : why.replace(/^(RTNETLINK answers|Error): /, "");
+  const reason = ipReason(why);
   const what = item.startsWith("route ")
     ? `the local ${item}`
     : `the ${item} on "lo"`;
   return new SteeringError(
     `Cannot ${verb === "add" ? "add" : "remove"} ${what}: ${reason}`,
   );
+}
+
+/** What `ip` said, as the rest of a sentence. */
+export function ipReason(text: string): string {
+  return isNotPermitted(text)
+    ? "needs CAP_NET_ADMIN (run as root)"
+    : text.replace(/^(RTNETLINK answers|Error): /, "");
 }
 
 function isNotPermitted(text: string): boolean {

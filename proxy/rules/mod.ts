@@ -6,6 +6,7 @@
  * @module
  */
 import { getLogger } from "@std/log";
+import type { NamespaceOpener } from "../engine/engine.ts";
 import { canonicalCidr } from "../ip.ts";
 import {
   type Steering,
@@ -21,6 +22,9 @@ import {
 } from "./lock.ts";
 import { interfaceAddresses, isLocalByItself, NoSteering } from "./none.ts";
 import { DEFAULT_PROXY_PORTS, type PortRange } from "./proxy_ports.ts";
+import { PortalSteering } from "./portal.ts";
+import { removePortal } from "./portal_namespace.ts";
+import { type ProbePortal, probePortal } from "./portal_probe.ts";
 import { RedirectSteering } from "./redirect.ts";
 import { RouteSteering } from "./route.ts";
 import { RouteWithRedirect } from "./route_with_redirect.ts";
@@ -37,6 +41,7 @@ export { type ClusterFacts, routeRefusal } from "./route_refusal.ts";
 /** What `--steer` takes. */
 export const STEERING_REQUESTS = [
   "auto",
+  "portal",
   "redirect",
   "route",
   "none",
@@ -55,6 +60,10 @@ export interface SteeringOptions {
   /** The engine can tell TCP connections apart that share a proxy port. */
   readonly sharesTcp?: boolean;
   readonly signal: AbortSignal;
+  /** Opens listeners in the namespace of `portal`, which cannot do without. */
+  readonly namespaces?: NamespaceOpener;
+  /** Default: the real one. */
+  readonly probePortal?: ProbePortal;
   /** Default: real programs. */
   readonly runner?: CommandRunner;
   /** Default: `Deno.build.os`. */
@@ -140,10 +149,10 @@ async function firstThatStarts(
   const rejected: { name: SteeringName; why: string }[] = [];
   let last: SteeringError | undefined;
   for (const name of names) {
-    const steering = strategy(name, options);
+    const steering = strategy(name, options, names.length > 1);
     try {
       await steering.start(options.signal);
-      if (name === "redirect") await removeRoutes(options);
+      await removeOthers(name, options);
       const why = name === "none" ? "it needs nothing" : steering.description;
       return { steering, why, rejected };
     } catch (error) {
@@ -155,25 +164,48 @@ async function firstThatStarts(
   throw last;
 }
 
-/** Those of an earlier run by `route`: ports that nobody serves would be ours. */
-async function removeRoutes(
+/**
+ * What an earlier run by another strategy has left, where it would lead packets
+ * away from this one: routes of `route` answer on ports that nobody serves.
+ */
+async function removeOthers(
+  name: SteeringName,
   { signal, runner = systemRunner, os = Deno.build.os }: SteeringOptions,
 ): Promise<void> {
   try {
-    await new RouteSteering({ ...NOTHING_KNOWN, runner, os }).cleanup(signal);
+    if (name === "portal") {
+      const redirect = new RedirectSteering({ runner, os });
+      if (await redirect.isInstalled(signal)) await redirect.cleanup(signal);
+    }
+    if (name === "portal" || name === "redirect") {
+      await new RouteSteering({ ...NOTHING_KNOWN, runner, os }).cleanup(signal);
+    }
+    if (name === "redirect" || name === "route") {
+      await removePortal({ runner, signal });
+    }
   } catch (error) {
     if (!(error instanceof SteeringError)) throw error;
-    logger.warn("Routes of an earlier run stay", { reason: error.message });
+    logger.warn("Steering of an earlier run stays", { reason: error.message });
   }
 }
 
 function strategy(
   name: Exclude<SteeringRequest, "auto">,
   options: SteeringOptions,
+  mustForward = false,
 ): Steering {
   const { os = Deno.build.os, runner = systemRunner } = options;
   const ports = options.proxyPorts ?? DEFAULT_PROXY_PORTS;
   switch (name) {
+    case "portal":
+      return new PortalSteering({
+        ...options,
+        os,
+        runner,
+        namespaces: options.namespaces ?? NO_NAMESPACES,
+        probe: options.probePortal ?? probePortal,
+        mustForward,
+      });
     case "none":
       return new NoSteering({ os, interfaceAddresses });
     case "redirect":
@@ -222,14 +254,17 @@ export async function cleanupSteering(
   const { signal, runner = systemRunner } = options;
   using _lock = await lockToClean(options);
   const os = Deno.build.os;
-  const strategies = [
-    new RedirectSteering({ runner, os }),
-    new RouteSteering({ ...NOTHING_KNOWN, runner, os }),
+  const redirect = new RedirectSteering({ runner, os });
+  const route = new RouteSteering({ ...NOTHING_KNOWN, runner, os });
+  const steps = [
+    () => redirect.cleanup(signal),
+    () => route.cleanup(signal),
+    () => os === "linux" ? removePortal({ runner, signal }) : undefined,
   ];
   const errors: unknown[] = [];
-  for (const strategy of strategies) {
+  for (const step of steps) {
     try {
-      await strategy.cleanup(signal);
+      await step();
     } catch (error) {
       if (!(error instanceof SteeringError)) throw error;
       errors.push(error);
@@ -259,6 +294,16 @@ async function lockToClean(
 }
 
 const CLEANUP_POLL_MS = 50;
+
+const NO_NAMESPACES: NamespaceOpener = {
+  whyNot: () => "this program opens none",
+  openIn() {
+    throw new TypeError("Cannot open anything in a namespace");
+  },
+  writeIn() {
+    throw new TypeError("Cannot write anything in a namespace");
+  },
+};
 
 const NOTHING_KNOWN = {
   cidrs: [],

@@ -37,6 +37,12 @@ export class WantedAddresses {
     return [...addresses].some(({ kind }) => kind === "ClusterIP");
   }
 
+  /** Whether some port of it is more than a NodePort. */
+  isSteered(ip: string): boolean {
+    const addresses = this.#byIp.get(ip)?.values() ?? [];
+    return [...addresses].some(({ kind }) => kind !== "NodePort");
+  }
+
   /** All of them; walks everything. */
   *[Symbol.iterator](): Iterator<ServiceAddress> {
     for (const addresses of this.#byIp.values()) yield* addresses.values();

@@ -34,7 +34,10 @@ const FLAG_MISTAKES: readonly (readonly [args: string, line: RegExp])[] = [
   ["run stray", /^Unexpected argument "stray"/],
   ["--kubeconfig", /^Flag --kubeconfig needs a value/],
   ["--cleanup=maybe", /"maybe" for --cleanup: want true or false/],
-  ["--steer=magic", /"magic" for --steer: want auto, redirect, route, none/],
+  [
+    "--steer=magic",
+    /"magic" for --steer: want auto, portal, redirect, route, none/,
+  ],
   ["--watch=never", /"never" for --watch: want auto, watch, poll/],
   ["--poll-interval=soon", /"soon" for --poll-interval: want a duration/],
   ["--poll-interval=0", /"0" for --poll-interval: want more than 0/],

@@ -166,7 +166,7 @@ async function knock(stage: SteeringStage, proxy: Child): Promise<string> {
   const listeners = [
     ...proxy.output.matchAll(/ listen=(\S+):(\d+)$/gm),
   ].map(([, ip = "", port]) => ({ ip, port: Number(port) }));
-  if (stage.steer === "route") {
+  if (stage.steer !== "redirect") {
     assert.deepEqual(listeners, []);
     return "there is none";
   }
@@ -360,7 +360,9 @@ add rule inet foreign prerouting tcp dport 7777 redirect to :8888
 /** What is ours, as far as the strategy needs it. */
 async function flush(node: Namespace, strategy: StrategyName): Promise<void> {
   const [kind] = /nft$|legacy$/.exec(strategy) ?? [];
-  if (strategy === "redirect, nft") {
+  if (strategy === "portal") {
+    await node.run(["ip", "link", "del", "kube-portal0"]);
+  } else if (strategy === "redirect, nft") {
     await node.run(["nft", "delete", "table", "ip", "kube-portal"]);
   } else if (kind !== undefined) {
     const chain = "KUBE-PORTALS-CONTAINER";

@@ -85,6 +85,10 @@ export class FakeIp implements CommandRunner {
         return JSON.stringify(this.routes.filter((r) => !isIpv6(r)));
       case "-N -json -6 route show table all":
         return JSON.stringify(this.routes.filter(isIpv6));
+      // There is no portal, and never was.
+      case "netns list":
+      case "-N -json link show dev kube-portal0":
+        return "";
       case "-4 -force -batch -":
       case "-6 -force -batch -":
         return this.#batch(command, stdin ?? "");

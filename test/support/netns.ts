@@ -280,16 +280,11 @@ async function ipBatch(
 
 /** How to step into the namespaces that a process holds. */
 function enter(holderPid: number): [string, ...string[]] {
-  return isRoot() ? ["nsenter", `--target=${holderPid}`, "--net"] : [
-    "nsenter",
-    `--target=${holderPid}`,
-    "--user",
-    "--preserve-credentials",
-    "--net",
-    // The older iptables locks a file that only root can write.
-    "env",
-    "XTABLES_LOCKFILE=/dev/null",
-  ];
+  // --wd: with another mount namespace the working directory would be `/`.
+  const what = [`--target=${holderPid}`, "--net", "--mount", "--wd=."];
+  return isRoot()
+    ? ["nsenter", ...what]
+    : ["nsenter", "--user", "--preserve-credentials", ...what];
 }
 
 /** Without root, all namespaces belong to one user namespace of ours. */
@@ -310,7 +305,11 @@ function holdNamespace(
   holders: AsyncDisposableStack,
   inside: readonly string[],
 ): Promise<number> {
-  return startHolder(holders, [...inside, "unshare", "--net"]);
+  return startHolder(holders, [
+    ...[...inside, "unshare", "--net", "--mount"],
+    // A /run of its own: network namespaces get their names there.
+    ...["sh", "-c", 'mount -t tmpfs tmpfs /run && exec "$@"', "sh"],
+  ]);
 }
 
 async function startHolder(

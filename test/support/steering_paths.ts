@@ -39,6 +39,7 @@ export const CLOSED = "closed";
 
 /** Where nothing leads a packet, it goes where the node's routes say. */
 const REFUSED_OR_ROUTED = {
+  "portal": REFUSED,
   "route": REFUSED,
   "redirect, iptables-nft": NO_ANSWER,
   "redirect, iptables-legacy": NO_ANSWER,
@@ -47,6 +48,7 @@ const REFUSED_OR_ROUTED = {
 
 /** An address that is not local has to be led here by a rule. */
 const BY_RULES_ONLY = {
+  "portal": ANSWERED,
   "route": NO_ANSWER,
   "redirect, iptables-nft": ANSWERED,
   "redirect, iptables-legacy": ANSWERED,

@@ -15,6 +15,7 @@ import { temporaryFolder } from "./temporary_folder.ts";
 
 /** Each strategy, and the programs that a node has for it. */
 export const STRATEGIES = {
+  "portal": { steer: "portal", programs: [] },
   "route": { steer: "route", programs: [] },
   "redirect, iptables-nft": {
     steer: "redirect",
@@ -55,7 +56,7 @@ export const FAR = ["198.51.100.50", "fd00:51::50"] as const;
 export const BALANCED = ["203.0.113.70", "fd00:71::70"] as const;
 
 export interface SteeringStage {
-  readonly steer: "route" | "redirect";
+  readonly steer: "portal" | "route" | "redirect";
   /** The folder with the cluster's objects. */
   readonly manifests: string;
   readonly node: Namespace;
@@ -64,8 +65,8 @@ export interface SteeringStage {
   readonly pod2: Namespace;
   readonly outside: Namespace;
   readonly node2: Namespace;
-  /** Starts the program and waits until it is ready. */
-  start(): Promise<Child>;
+  /** Starts the program, with more flags, and waits until it is ready. */
+  start(...more: readonly string[]): Promise<Child>;
   /** Starts another command of it on the node. */
   command(...args: readonly string[]): Child;
 }
@@ -104,7 +105,7 @@ export async function steeringStage(
     outside,
     node2,
     command,
-    async start() {
+    async start(...more) {
       const proxy = stack.use(command(
         `--steer=${steer}`,
         "--service-cidr=10.96.0.0/16,fd00:96::/112",
@@ -113,6 +114,7 @@ export async function steeringStage(
         "--drain-timeout=1s",
         `--iptables-sync-period=${SYNC_PERIOD_S}s`,
         `--manifests=${objects.path}`,
+        ...more,
       ));
       await proxy.waitFor(" Ready ");
       return proxy;

@@ -1,0 +1,387 @@
+/**
+ * Steering by a network namespace of our own that every Service address belongs
+ * to: the node routes the Service CIDR into it, and the listeners are there. No
+ * rule, no NAT, and no port that a process of the node could have taken.
+ *
+ * Service addresses go in; routes come out, and the namespace in which each
+ * listener opens. It does not know which ports are served: inside, the kernel
+ * refuses the others by itself.
+ *
+ * @module
+ */
+import { getLogger } from "@std/log";
+import type { ListenAddress, NamespaceOpener } from "../engine/engine.ts";
+import {
+  canonicalCidr,
+  cidrContains,
+  cidrContainsCidr,
+  type IpFamily,
+  ipFamily,
+  isLoopback,
+  singleAddressCidr,
+} from "../ip.ts";
+import {
+  type ListenerChanges,
+  type ServiceAddress,
+  type Steering,
+  SteeringError,
+  type SteeringFailure,
+  type SteeringResult,
+} from "../steering.ts";
+import { CommandError, type CommandRunner } from "./command.ts";
+import { type Machine, NO_MACHINE, readMachine } from "./ip_route.ts";
+import {
+  ensurePortal,
+  NONLOCAL_BIND,
+  PORTAL_PATH,
+  type PortalState,
+  readPortal,
+  removePortal,
+  writeRoutes,
+} from "./portal_namespace.ts";
+import { PROBE_TARGETS, type ProbePortal } from "./portal_probe.ts";
+import { type ClusterFacts, routeRefusal } from "./route_refusal.ts";
+import { WantedAddresses } from "./wanted_addresses.ts";
+
+const logger = getLogger("rules");
+
+export interface PortalOptions {
+  /** The Service CIDRs; empty if unknown: then each address gets a route. */
+  readonly cidrs: readonly string[];
+  /** Asked again before anything new is led away. */
+  readonly clusterFacts: () => ClusterFacts;
+  readonly runner: CommandRunner;
+  /** `Deno.build.os`. */
+  readonly os: string;
+  readonly namespaces: NamespaceOpener;
+  readonly probe: ProbePortal;
+  /**
+   * Whether a node that forwards nothing to the portal is a reason not to use
+   * it: then pods cannot reach a Service. Otherwise it is only said.
+   */
+  readonly mustForward: boolean;
+}
+
+export class PortalSteering implements Steering {
+  readonly name = "portal";
+  readonly #options: PortalOptions;
+  /** Service CIDRs that are not local by themselves. */
+  #cidrs: readonly string[] = [];
+  #machine: Machine = NO_MACHINE;
+  /** CIDRs that are led into the namespace and local there. */
+  #installed = new Set<string>();
+  readonly #wanted = new WantedAddresses();
+  /** What an earlier run left and nobody wants is not removed yet. */
+  #isUnswept = true;
+  /** What could not be installed, until `repair` tries again. */
+  readonly #failures = new Map<string, SteeringError>();
+
+  constructor(options: PortalOptions) {
+    this.#options = options;
+  }
+
+  get description(): string {
+    const { cidrs } = this.#options;
+    const what = cidrs.length === 0
+      ? "each Service address has a route"
+      : `${cidrs.join(", ")} has a route`;
+    return `${what} into a network namespace of our own`;
+  }
+
+  /** As `Steering.start`; refuses a CIDR that would cut the node off. */
+  async start(signal: AbortSignal): Promise<void> {
+    const { os, runner, namespaces } = this.#options;
+    if (os !== "linux") {
+      throw cannotSteer(`network namespaces need Linux, and this is ${os}`);
+    }
+    const whyNot = namespaces.whyNot();
+    if (whyNot !== undefined) {
+      throw cannotSteer(`listeners cannot be opened in a namespace: ${whyNot}`);
+    }
+    const cidrs = this.#options.cidrs.map((text) => {
+      const cidr = canonicalCidr(text);
+      if (cidr === undefined) throw cannotSteer(`"${text}" is not a CIDR`);
+      return cidr;
+    });
+    const before = await explained(this.#observe(signal));
+    this.#cidrs = cidrs.filter((cidr) => !this.#isLocalCidr(cidr));
+    for (const cidr of this.#cidrs) {
+      const why = routeRefusal(cidr, this.#facts());
+      if (why !== undefined) {
+        throw cannotSteer(`${cidr} must not be led away: ${why}`);
+      }
+    }
+    try {
+      await explained(this.#begin(before, signal));
+    } catch (error) {
+      if (!before.hasNamespace && !before.hasPair && !before.isNameTaken) {
+        await removePortal({ runner, signal });
+      }
+      throw error;
+    }
+  }
+
+  async #begin(before: PortalState, signal: AbortSignal): Promise<void> {
+    const { runner, probe, mustForward, namespaces } = this.#options;
+    await this.#ensure(before, signal);
+    await this.#install(this.#fixed(), signal);
+    const failed = this.#cidrs.filter((cidr) => this.#failures.has(cidr));
+    const [first] = failed;
+    if (first !== undefined) {
+      const error = this.#failures.get(first);
+      if (failed.length === this.#cidrs.length) throw error;
+      // A node without IPv6 still serves the IPv4 half of a dual-stack cluster.
+      logger.warn("Cannot route every Service CIDR; going on with the others", {
+        reason: error?.message,
+      });
+    }
+    for (const family of this.#families()) {
+      const options = { runner, signal, namespaces };
+      const { node, forwarded } = await probe(family, options);
+      if (node !== undefined) throw cannotSteer(node);
+      if (forwarded === undefined) continue;
+      if (mustForward) throw cannotSteer(forwarded);
+      logger.warn("Pods may not reach Services through the portal", {
+        reason: forwarded,
+      });
+    }
+  }
+
+  /** Families of the CIDRs that are led in; without any, IPv4. */
+  #families(): Set<IpFamily> {
+    const usable = this.#cidrs.filter((cidr) => !this.#failures.has(cidr));
+    return new Set(usable.length === 0 ? ["IPv4"] : usable.map(ipFamily));
+  }
+
+  async prepare(
+    added: readonly ServiceAddress[],
+    signal: AbortSignal,
+  ): Promise<SteeringResult> {
+    for (const address of added) this.#wanted.add(address);
+    const cidrs = this.#cidrsFor(new Set(added.map(({ ip }) => ip)));
+    const written = await this.#install(cidrs, signal);
+    return { written, failures: this.#failuresOf(added) };
+  }
+
+  /** In the namespace; what the node has itself is bound on the node. */
+  bindAddress(address: ServiceAddress): ListenAddress | undefined {
+    const { ip, port } = address;
+    if (this.#isOnNode(address)) return { ip, port };
+    const cidr = this.#cidrOf(ip);
+    return this.#installed.has(cidr)
+      ? { ip, port, namespace: PORTAL_PATH }
+      : undefined;
+  }
+
+  /** Nowhere: in the namespace nobody else listens. */
+  fallbackAddress(): undefined {
+    return undefined;
+  }
+
+  async sync(
+    { released }: ListenerChanges,
+    signal: AbortSignal,
+  ): Promise<SteeringResult> {
+    for (const address of released) this.#wanted.release(address);
+    const superfluous = this.#isUnswept
+      ? this.#superfluous()
+      : this.#leftAt(new Set(released.map(({ ip }) => ip)));
+    this.#isUnswept = false;
+    const written = await this.#remove(superfluous, signal);
+    return { written, failures: [] };
+  }
+
+  /** None: no interface of the node gets an address. */
+  isOurs(): boolean {
+    return false;
+  }
+
+  async repair(signal: AbortSignal): Promise<SteeringResult> {
+    let written = 0;
+    let isMoved = false;
+    try {
+      const state = await explained(this.#observe(signal));
+      written += await this.#ensure(state, signal);
+      // Our sockets keep the one alive whose name is gone.
+      isMoved = !state.hasNamespace;
+    } catch (error) {
+      if (!(error instanceof SteeringError)) throw error;
+      logger.warn("Cannot look after the portal; trying again later", {
+        reason: error.message,
+      });
+      return { written, failures: this.#allFailures() };
+    }
+    this.#failures.clear();
+    written += await this.#install(this.#allCidrs(), signal);
+    // Before the first pass nothing is wanted, and all of it may be yet.
+    if (!this.#isUnswept) {
+      written += await this.#remove(this.#superfluous(), signal);
+    }
+    return { written, isMoved, failures: this.#allFailures() };
+  }
+
+  async cleanup(signal: AbortSignal): Promise<void> {
+    const { os, runner } = this.#options;
+    if (os !== "linux") return;
+    await removePortal({ runner, signal });
+    this.#installed.clear();
+  }
+
+  async #observe(signal: AbortSignal): Promise<PortalState> {
+    const { runner } = this.#options;
+    this.#machine = await readMachine(runner, signal);
+    const state = await readPortal({ runner, signal });
+    this.#installed = state.hasPair
+      ? new Set([...state.routed].filter((cidr) => state.local.has(cidr)))
+      : new Set();
+    return state;
+  }
+
+  async #ensure(state: PortalState, signal: AbortSignal): Promise<number> {
+    const { runner, namespaces } = this.#options;
+    const made = await ensurePortal(state, { runner, signal });
+    try {
+      // The namespace is ours, and so are its settings.
+      namespaces.writeIn(PORTAL_PATH, NONLOCAL_BIND, "1");
+    } catch (error) {
+      if (!(error instanceof Error)) throw error;
+      logger.debug("No IPv6 in the portal", { reason: error.message });
+    }
+    return made;
+  }
+
+  #facts() {
+    return { ...this.#options.clusterFacts(), ...this.#machine };
+  }
+
+  /** What is there whatever Services there are. */
+  #fixed(): Set<string> {
+    const probed = [...new Set(["IPv4", ...this.#cidrs.map(ipFamily)])]
+      .map((family) =>
+        singleAddressCidr(PROBE_TARGETS[family as IpFamily].portal)
+      );
+    return new Set([...this.#cidrs, ...probed]);
+  }
+
+  #isOnNode({ kind, ip }: Pick<ServiceAddress, "kind" | "ip">): boolean {
+    return kind === "NodePort" || this.#isLocal(ip);
+  }
+
+  #isLocal(ip: string): boolean {
+    const { nodeAddresses, localIps, localCidrs } = this.#machine;
+    return isLoopback(ip) || nodeAddresses.has(ip) || localIps.has(ip) ||
+      localCidrs.some((cidr) => cidrContains(cidr, ip));
+  }
+
+  #isLocalCidr(cidr: string): boolean {
+    return this.#machine.localCidrs.some((local) =>
+      cidrContainsCidr(local, cidr)
+    );
+  }
+
+  /** What leads this address into the namespace. */
+  #cidrOf(ip: string): string {
+    return this.#cidrs.find((cidr) => cidrContains(cidr, ip)) ??
+      singleAddressCidr(ip);
+  }
+
+  #cidrsFor(ips: Iterable<string>): Set<string> {
+    const cidrs = this.#fixed();
+    for (const ip of ips) {
+      if (this.#wanted.isSteered(ip) && !this.#isLocal(ip)) {
+        cidrs.add(this.#cidrOf(ip));
+      }
+    }
+    return cidrs;
+  }
+
+  #allCidrs(): Set<string> {
+    return this.#cidrsFor(this.#wanted.ips);
+  }
+
+  #leftAt(ips: ReadonlySet<string>): string[] {
+    const wanted = this.#cidrsFor(ips);
+    return [...ips].map(singleAddressCidr).filter((cidr) =>
+      this.#installed.has(cidr) && !wanted.has(cidr)
+    );
+  }
+
+  /** What is installed and nobody wants; walks everything. */
+  #superfluous(): string[] {
+    const wanted = this.#allCidrs();
+    return [...this.#installed].filter((cidr) => !wanted.has(cidr));
+  }
+
+  /** Adds what is missing and not known to fail; returns how much was added. */
+  async #install(
+    wanted: Iterable<string>,
+    signal: AbortSignal,
+  ): Promise<number> {
+    const missing = [...wanted].filter((cidr) =>
+      !this.#installed.has(cidr) && !this.#failures.has(cidr)
+    );
+    if (missing.length === 0) return 0;
+    const facts = this.#facts();
+    const allowed = missing.filter((cidr) => {
+      const why = routeRefusal(cidr, facts);
+      if (why === undefined) return true;
+      const error = cannotSteer(`${cidr} must not be led away: ${why}`);
+      this.#failures.set(cidr, error);
+      return false;
+    });
+    const { runner } = this.#options;
+    const failures = await writeRoutes("add", allowed, { runner, signal });
+    for (const cidr of allowed) {
+      const why = failures.get(cidr);
+      if (why === undefined) this.#installed.add(cidr);
+      else {
+        this.#failures.set(cidr, cannotSteer(`no route for ${cidr}: ${why}`));
+      }
+    }
+    return allowed.length - failures.size;
+  }
+
+  /** Returns how much was removed. What could not be is left to `repair`. */
+  async #remove(
+    cidrs: readonly string[],
+    signal: AbortSignal,
+  ): Promise<number> {
+    if (cidrs.length === 0) return 0;
+    const { runner } = this.#options;
+    const failures = await writeRoutes("del", cidrs, { runner, signal });
+    for (const cidr of cidrs) {
+      if (!failures.has(cidr)) this.#installed.delete(cidr);
+    }
+    return cidrs.length - failures.size;
+  }
+
+  #failuresOf(addresses: Iterable<ServiceAddress>): SteeringFailure[] {
+    if (this.#failures.size === 0) return [];
+    return [...addresses].flatMap((address) => {
+      const error = this.#isOnNode(address)
+        ? undefined
+        : this.#failures.get(this.#cidrOf(address.ip));
+      return error === undefined ? [] : [{ address, error }];
+    });
+  }
+
+  #allFailures(): SteeringFailure[] {
+    return this.#failuresOf(this.#wanted);
+  }
+}
+
+function cannotSteer(why: string): SteeringError {
+  return new SteeringError(`Cannot steer by portal: ${why}`);
+}
+
+/** A program that cannot be run is a reason why this strategy cannot work. */
+async function explained<T>(work: Promise<T>): Promise<T> {
+  try {
+    return await work;
+  } catch (error) {
+    if (!(error instanceof CommandError)) throw error;
+    const steering = cannotSteer(error.message);
+    steering.cause = error;
+    throw steering;
+  }
+}
