@@ -5,6 +5,7 @@
  * @module
  */
 import assert from "node:assert/strict";
+import { countOf } from "../../proxy/distribution.ts";
 import type { Forwarder, ListenOptions } from "../../proxy/engine/engine.ts";
 import { endpointKey } from "../../proxy/load_balancer.ts";
 import {
@@ -76,6 +77,7 @@ export const endpointTests: readonly EngineTest[] = [
       assert.equal(await ask(address), "good");
       const stats = forwarder.stats();
       assert.equal(stats.dialFailures, 2);
+      assert.equal(stats.dialTimeouts, 0);
       assert.equal(stats.connectionsFailed, 0);
       assert.equal(
         stats.endpoints.get(endpointKey(refusing(1)))?.dialFailures,
@@ -172,6 +174,31 @@ export const endpointTests: readonly EngineTest[] = [
     },
   },
   {
+    name: "stats tell how long dials and connections took, once there are some",
+    missing: noBlackHole,
+    async run(engine) {
+      await using silent = await blackHole();
+      await using server = namedServer("good");
+      const { forwarder, address } = await engine.listen([
+        silent.address,
+        server.address,
+      ], { dialTimeoutsMs: [100, 10_000] });
+      const before = forwarder.stats();
+      assert.equal(before.dialSeconds, undefined);
+      assert.equal(before.connectionSeconds, undefined);
+      await ask(address);
+      await ask(address);
+      await until("ended", () => forwarder.stats().connectionsOpen === 0);
+      const { dialSeconds, connectionSeconds } = forwarder.stats();
+      assert.ok(dialSeconds !== undefined && connectionSeconds !== undefined);
+      assert.equal(countOf(dialSeconds), 2);
+      assert.equal(countOf(connectionSeconds), 2);
+      // The time-out is part of it: for the client it is one wait.
+      assert.ok(dialSeconds.sum >= 0.095, String(dialSeconds.sum));
+      assert.ok(connectionSeconds.sum > 0);
+    },
+  },
+  {
     name: "a lone endpoint that does not answer gets every time-out",
     missing: noBlackHole,
     async run(engine) {
@@ -182,6 +209,7 @@ export const endpointTests: readonly EngineTest[] = [
       await dialEnding(address);
       await until("ended", () => forwarder.stats().connectionsOpen === 0);
       assert.equal(forwarder.stats().dialFailures, 3);
+      assert.equal(forwarder.stats().dialTimeouts, 3);
       assert.equal(forwarder.stats().connectionsFailed, 1);
     },
   },

@@ -25,6 +25,7 @@ import { ServicePort } from "./service_port.ts";
 import { descriptorLimit } from "./socket.ts";
 import type { SharedCounters } from "./shared_counters.ts";
 import type { Timers } from "./timers.ts";
+import { Timings } from "./timings.ts";
 
 export interface AcceptorOptions {
   readonly tools: ConnectionTools;
@@ -224,8 +225,11 @@ export class Acceptor implements ListenerHost {
     for (const port of this.#ports.values()) port.cut();
   }
 
-  #addPort({ port, policy }: Extract<Command, { type: "policy" }>): void {
+  #addPort(command: Extract<Command, { type: "policy" }>): void {
+    const { port, policy } = command;
     const line = this.counters.line(this.#options.line(port));
-    this.#ports.set(port, new ServicePort(port, { host: this, line, policy }));
+    const timings = new Timings(this.counters, command.timings);
+    const options = { host: this, line, policy, timings };
+    this.#ports.set(port, new ServicePort(port, options));
   }
 }

@@ -17,6 +17,7 @@ import type {
 } from "../engine.ts";
 import type { EngineParts } from "./engine.ts";
 import { ENDPOINT_CELLS, type Line, PORT_CELLS } from "./shared_counters.ts";
+import { TIMING_LINES, Timings } from "./timings.ts";
 
 export interface SpliceForwarderOptions extends EngineParts {
   /** Nothing is left of it. */
@@ -37,6 +38,8 @@ export class SpliceForwarder implements Forwarder {
   /** One for each thread; the first counts connections. */
   readonly #lineNumbers: readonly number[];
   readonly #lines: readonly Line[];
+  readonly #timingNumbers: readonly number[];
+  readonly #timings: Timings;
   readonly #endpoints = new Map<string, CountedEndpoint>();
   readonly #listeners = new Set<Listener>();
   readonly #drained = Promise.withResolvers<void>();
@@ -60,6 +63,11 @@ export class SpliceForwarder implements Forwarder {
     this.#lines = this.#lineNumbers.map((number) =>
       lines.counters.line(number)
     );
+    this.#timingNumbers = Array.from(
+      { length: TIMING_LINES },
+      () => lines.take(),
+    );
+    this.#timings = new Timings(lines.counters, this.#timingNumbers);
     threads.send({ type: "port", port, lines: this.#lineNumbers }, "all");
     this.update(policy);
   }
@@ -96,10 +104,14 @@ export class SpliceForwarder implements Forwarder {
     for (const [key, counted] of this.#endpoints) {
       if (!current.has(key)) counted.goneSince ??= generation;
     }
-    threads.send(
-      { type: "policy", port, policy, generation, lines: current },
-      "acceptor",
-    );
+    threads.send({
+      type: "policy",
+      port,
+      policy,
+      generation,
+      lines: current,
+      timings: this.#timingNumbers,
+    }, "acceptor");
   }
 
   async listen(
@@ -150,6 +162,7 @@ export class SpliceForwarder implements Forwarder {
       datagramsDropped: 0,
       affinityEntries: sum(PORT_CELLS.affinityEntries),
       dialFailures: sum(PORT_CELLS.dialFailures),
+      ...this.#timings.stats(),
       bytesToEndpoints: sum(PORT_CELLS.bytesToEndpoints),
       bytesToClients: sum(PORT_CELLS.bytesToClients),
       endpoints,
@@ -176,7 +189,9 @@ export class SpliceForwarder implements Forwarder {
   drained(): void {
     const { threads, lines, forget } = this.#options;
     this.#final = this.stats();
-    for (const number of this.#lineNumbers) lines.giveBack(number);
+    for (const number of [...this.#lineNumbers, ...this.#timingNumbers]) {
+      lines.giveBack(number);
+    }
     for (const { number } of this.#endpoints.values()) lines.giveBack(number);
     threads.send({ type: "forget", port: this.port }, "all");
     forget();

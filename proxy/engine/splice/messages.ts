@@ -44,6 +44,8 @@ export type Command =
     readonly generation: number;
     /** Endpoint key → counter line. */
     readonly lines: ReadonlyMap<string, number>;
+    /** The port's own lines for how long things take. */
+    readonly timings: readonly number[];
   }
   | {
     readonly type: "listen";

@@ -82,6 +82,8 @@ const NONE: ReadonlySet<string> = new Set();
  */
 export class Search extends Timed implements EventHandler {
   readonly arrival: Arrival;
+  /** Milliseconds, of `performance.now()`. */
+  readonly startedAt: number = performance.now();
   readonly #tools: SearchTools;
   readonly #owner: SearchOwner;
   readonly #clientFd: number;

@@ -38,6 +38,7 @@ import {
 } from "./shared_counters.ts";
 import { resetOnClose } from "./socket.ts";
 import { Timer } from "./timers.ts";
+import type { Timings } from "./timings.ts";
 
 /** What a ServicePort asks of its thread. */
 export interface ServicePortHost extends SearchTools {
@@ -82,6 +83,7 @@ export class ServicePort implements SearchOwner {
   readonly #port: number;
   readonly #host: ServicePortHost;
   readonly #line: Line;
+  readonly #timings: Timings;
   readonly #endpoints = new Map<string, Endpoint>();
   /** The same, by the objects that the balancer was given. */
   #byAddress = new Map<EndpointAddress, Endpoint>();
@@ -99,12 +101,14 @@ export class ServicePort implements SearchOwner {
     options: {
       readonly host: ServicePortHost;
       readonly line: Line;
+      readonly timings: Timings;
       readonly policy: ForwardingPolicy;
     },
   ) {
     this.#port = port;
     this.#host = options.host;
     this.#line = options.line;
+    this.#timings = options.timings;
     this.#policy = options.policy;
     this.#balancer = new LoadBalancer(options.policy, { clock: wallClock });
   }
@@ -207,6 +211,7 @@ export class ServicePort implements SearchOwner {
     this.#balancer.closed(endpoint.key);
     if (failure !== undefined) {
       this.#line.add(PORT_CELLS.dialFailures, 1);
+      if (failure.type === "timeout") this.#timings.dialTimedOut();
       endpoint.dialFailed();
       this.#host.log(this.#port, {
         kind: `dial ${endpoint.key} ${failure.type}`,
@@ -228,6 +233,8 @@ export class ServicePort implements SearchOwner {
     const destination = this.#searches.get(search);
     this.#searches.delete(search);
     const { to } = found;
+    const answeredAt = performance.now();
+    this.#timings.dialled((answeredAt - search.startedAt) / 1_000);
     to.opened();
     if (this.#policy.affinityMs > 0) this.#countAffinity();
     if (destination !== undefined) {
@@ -236,6 +243,8 @@ export class ServicePort implements SearchOwner {
     this.#host.place(this.#port, found, () => {
       this.#balancer.closed(to.key);
       to.closed();
+      const openMs = performance.now() - answeredAt;
+      this.#timings.connectionEnded(openMs / 1_000);
       this.#forgetIfGone(to);
       this.#connectionEnded();
     });

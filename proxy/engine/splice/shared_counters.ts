@@ -12,7 +12,7 @@
  */
 import type { Traffic } from "../counters.ts";
 
-const LINE_CELLS = 8;
+export const LINE_CELLS = 8;
 /** Lines in one piece of memory, 256 KiB. */
 const TABLE_LINES = 4096;
 
