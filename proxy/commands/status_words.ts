@@ -38,6 +38,12 @@ export function statusText({ overview, ports }: StatusWords): string {
   ].join("\n");
 }
 
+const HEALTH = {
+  "healthy": "healthy",
+  "leaving": "Node unknown or leaving",
+  "not syncing": "NOT SYNCING",
+} as const;
+
 function about(overview: Overview): string {
   const { steering, sources, totals } = overview;
   const waiting = Object.entries(sources).filter(([, { phase }]) =>
@@ -45,7 +51,7 @@ function about(overview: Overview): string {
   ).map(([name, { reason }]) => `${name}: ${reason ?? "waiting"}`);
   return [
     `kube-portal v${overview.version} on ${overview.node}, ` +
-    `${overview.isHealthy ? "healthy" : "NOT HEALTHY"}, ` +
+    `${HEALTH[overview.health]}, ` +
     `engine ${overview.engine}`,
     steering === null
       ? "Steering: not chosen yet"

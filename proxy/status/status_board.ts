@@ -8,7 +8,7 @@
  *
  * @module
  */
-import { readiness } from "./health.ts";
+import { liveness, readiness } from "./health.ts";
 import { History, type HistorySample } from "./history.ts";
 import {
   type EndpointRow,
@@ -28,7 +28,8 @@ export interface Overview {
   readonly node: string;
   readonly engine: string;
   readonly startedAt: number;
-  readonly isHealthy: boolean;
+  /** `leaving`: it syncs, but the Node is unknown, or to be taken away. */
+  readonly health: "healthy" | "leaving" | "not syncing";
   /** Missing before the first sync. */
   readonly steering:
     | { readonly name: string; readonly description: string }
@@ -216,7 +217,11 @@ export class StatusBoard {
       node: source.nodeName,
       engine: source.engine,
       startedAt: source.startedAt,
-      isHealthy: readiness(health).ok,
+      health: !liveness(health).ok
+        ? "not syncing"
+        : readiness(health).ok
+        ? "healthy"
+        : "leaving",
       steering: steering === undefined
         ? null
         : { name: steering.name, description: steering.description },

@@ -113,7 +113,7 @@ function rates(id, was, is) {
 }
 
 function showOverview() {
-  const { totals, isHealthy } = overview;
+  const { totals } = overview;
   const seconds = before === undefined
     ? 0
     : (totals.time - before.totals.time) / 1_000;
@@ -138,7 +138,7 @@ function showOverview() {
   );
   setText(byId("tile-unserved"), count(overview.unserved));
   byId("tile-unserved-box").classList.toggle("bad", overview.unserved > 0);
-  pill(isHealthy ? "healthy" : "not healthy", isHealthy ? "good" : "bad");
+  pill(...HEALTH[overview.health]);
   const pairs = facts(overview);
   const list = byId("facts");
   if (list.children.length !== pairs.length) list.replaceChildren(...pairs);
@@ -146,6 +146,12 @@ function showOverview() {
       setText(list.children[index], pair.textContent)
     );}
 }
+
+const HEALTH = {
+  healthy: ["healthy", "good"],
+  leaving: ["Node unknown or leaving", "warn"],
+  "not syncing": ["not syncing", "bad"],
+};
 
 function pill(text, kind) {
   setText(byId("health"), text);
