@@ -5,6 +5,7 @@
  *
  * @module
  */
+import { getLogger } from "@std/log";
 import {
   type Clock,
   type ClusterSource,
@@ -35,6 +36,8 @@ import type { SteeringView } from "../status/status_source.ts";
 import type { Steering } from "../steering.ts";
 import { SyncRunner } from "../sync_runner.ts";
 import { TriggerTimes } from "../trigger_times.ts";
+
+const logger = getLogger("main");
 
 /** Upstream's default: failed listeners and removed routes wait no longer. */
 const SYNC_PERIOD_MS = 30_000;
@@ -240,6 +243,7 @@ export function startProxy(options: StartProxyOptions): RunningProxy {
     nodes.run((changes) => {
       tracker.applyNode(changes);
       node = nodes.store.get(nodeName) ?? node;
+      if (node === undefined && !options.nodeNotNeeded) sayNoNode(nodeName);
       addressesAreStale = true;
       requestSync();
     }),
@@ -286,6 +290,14 @@ export function startProxy(options: StartProxyOptions): RunningProxy {
       return begun?.steering;
     },
   };
+}
+
+/** Mostly a name that is not the kubelet's, and nothing else would show it. */
+function sayNoNode(nodeName: string): void {
+  logger.warn(
+    "The API server has no Node of this name; until it has, /healthz answers 503. Is --hostname-override right?",
+    { node: nodeName },
+  );
 }
 
 function clusterIps(state: DesiredState): string[] {

@@ -13,6 +13,7 @@ import type {
 } from "../../../watch/types.ts";
 import { FakeClock } from "../../support/fake_clock.ts";
 import { FakeEngine } from "../../support/fake_engine.ts";
+import { collectLog } from "../../support/log_lines.ts";
 import { FakeSteering } from "../../support/fake_steering.ts";
 import { countOf } from "../../../proxy/distribution.ts";
 import { freePort } from "../../support/kube_portal.ts";
@@ -115,6 +116,17 @@ Deno.test("startProxy() tells of a stage that fails after it was ready", async (
   const error = new Error("Cannot go on");
   started.slices.fail(error);
   await assert.rejects(started.proxy.failed, error);
+});
+
+Deno.test("startProxy() says once that the own Node is not there", async () => {
+  await using log = await collectLog();
+  await using started = await start(NODE_PORT);
+  await started.clock.advance(60_000);
+  const said = log.lines.filter((line) =>
+    line.includes("no Node of this name")
+  );
+  assert.equal(said.length, 1, log.lines.join(""));
+  assert.match(said[0] ?? "", /node=n1/);
 });
 
 Deno.test("[6.5] startProxy() reads the node's addresses again in every sync period", async () => {
