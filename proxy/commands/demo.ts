@@ -99,17 +99,23 @@ export async function demoCommand(args: readonly string[]): Promise<number> {
     (server) => server.shutdown(),
   );
   const pagesEnd = new AbortController();
+  // Nobody is to wait for the pages to load but who asks for them.
+  const pages = proxy.ready.then(() =>
+    loadMetricsHandler({
+      feed,
+      signal: pagesEnd.signal,
+      withDashboard: metricsAddress !== undefined &&
+        isLoopback(metricsAddress.ip),
+      proxy,
+      configz: demoConfigz,
+    })
+  );
+  pages.catch(() => {});
   const metrics = metricsAddress && stack.adopt(
     serveHttp({
       address: metricsAddress,
       flag: "metrics-bind-address",
-      handler: await loadMetricsHandler({
-        feed,
-        signal: pagesEnd.signal,
-        withDashboard: isLoopback(metricsAddress.ip),
-        proxy,
-        configz: demoConfigz,
-      }),
+      handler: async (request) => (await pages)(request),
     }),
     (server) => {
       pagesEnd.abort();
