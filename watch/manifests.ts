@@ -101,6 +101,8 @@ class ManifestFolder {
   /** By file name, in the order of names. */
   #files = new Map<string, KnownFile>();
   #isRead = false;
+  /** Objects that are written twice, and where: what was said of them. */
+  #twice = new Set<string>();
 
   constructor(folder: string) {
     this.#folder = folder;
@@ -169,14 +171,21 @@ class ManifestFolder {
   }
 
   all(): Manifests {
-    return {
-      services: this.#ofKind("Service"),
-      endpointSlices: this.#ofKind("EndpointSlice"),
-      nodes: this.#ofKind("Node"),
+    const twice = new Set<string>();
+    const all = {
+      services: this.#ofKind<Service>("Service", twice),
+      endpointSlices: this.#ofKind<EndpointSlice>("EndpointSlice", twice),
+      nodes: this.#ofKind<Node>("Node", twice),
     };
+    this.#twice = twice;
+    return all;
   }
 
-  #ofKind<T extends ClusterObject>(kind: T["kind"]): ManifestObjects<T> {
+  /** @param twice is told which objects of the kind are written twice */
+  #ofKind<T extends ClusterObject>(
+    kind: T["kind"],
+    twice: Set<string>,
+  ): ManifestObjects<T> {
     const objects = new Map<ObjectKey, T>();
     const places = new Map<ObjectKey, string>();
     const unreadable = new Set<ObjectKey>();
@@ -187,7 +196,12 @@ class ManifestFolder {
         const other = places.get(key);
         if (other !== undefined) {
           const properties = { kind, key, used: place, unused: other };
-          logger.warn("An object is written twice", properties);
+          const said = JSON.stringify(properties);
+          // Not with every change of some other file.
+          if (!this.#twice.has(said)) {
+            logger.warn("An object is written twice", properties);
+          }
+          twice.add(said);
         }
         objects.set(key, object as T);
         places.set(key, place);

@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import { readManifestFile } from "../../watch/manifest_file.ts";
 import { followManifests, type Manifests } from "../../watch/manifests.ts";
+import { collectLog } from "../support/log_lines.ts";
 import {
   type TemporaryFolder,
   temporaryFolder,
@@ -90,6 +91,22 @@ testFolder(
     await Deno.mkdir(`${folder.path}/folder.yaml`);
     assert.equal(await reader.next(), "following");
     assert.equal(await reader.next(), "a:80 b:80");
+  },
+);
+
+testFolder(
+  "an object that is written twice is said once, whatever other files do",
+  async (folder, reader) => {
+    await using log = await collectLog();
+    const twice = `${serviceYaml("web", "10.0.0.1")}---\n${
+      serviceYaml("web", "10.0.0.1", 81)
+    }`;
+    await folder.write("a.yaml", twice);
+    await reader.until("web:81");
+    await replace(folder, "b.yaml", serviceYaml("api", "10.0.0.2"));
+    await reader.until("web:81 api:80");
+    const said = log.lines.filter((line) => line.includes("written twice"));
+    assert.equal(said.length, 1, log.lines.join(""));
   },
 );
 
