@@ -40,6 +40,9 @@ async function main(args: readonly string[]): Promise<number> {
         .apiserverCommand(rest);
     case "demo":
       return await (await import("./proxy/commands/demo.ts")).demoCommand(rest);
+    case "doctor":
+      return await (await import("./proxy/commands/doctor.ts"))
+        .doctorCommand(rest);
     case "daemonset":
       return await (await import("./proxy/commands/daemonset.ts"))
         .daemonsetCommand(rest);

@@ -191,4 +191,32 @@ export const STATUS_FLAGS = {
   },
 } as const satisfies FlagSpecs;
 
+export const DOCTOR_FLAGS = {
+  kubeconfig: {
+    type: "string",
+    value: "FILE",
+    help: "Where the API server is and who we are.",
+  },
+  context: {
+    type: "string",
+    value: "NAME",
+    help: "Context of the kubeconfig, instead of its current one.",
+  },
+  master: {
+    type: "string",
+    value: "URL",
+    help: "The API server's address, instead of the kubeconfig's.",
+  },
+  "hostname-override": {
+    type: "string",
+    value: "NAME",
+    help: "The own Node; without it the host name.",
+  },
+  steer: STEER_FLAG,
+  json: {
+    type: "boolean",
+    help: "Print JSON.",
+  },
+} as const satisfies FlagSpecs;
+
 export const CLEANUP_FLAGS = { ...LOG_FLAGS } as const satisfies FlagSpecs;

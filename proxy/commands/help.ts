@@ -8,6 +8,7 @@ import {
   CLEANUP_FLAGS,
   DAEMONSET_FLAGS,
   DEMO_FLAGS,
+  DOCTOR_FLAGS,
   RUN_FLAGS,
   STATUS_FLAGS,
 } from "./flag_tables.ts";
@@ -37,6 +38,12 @@ const COMMANDS: Readonly<Record<string, CommandHelp>> = {
     usage: "kube-portal apiserver [flags]",
     summary: "An API server for development, for kubectl and the proxy",
     flags: APISERVER_FLAGS,
+  },
+  doctor: {
+    usage: "kube-portal doctor [flags]",
+    summary:
+      "What this machine and cluster allow, and what to do about the rest",
+    flags: DOCTOR_FLAGS,
   },
   daemonset: {
     usage:

@@ -75,6 +75,14 @@ export async function takeSteeringLock(
   return parseAnswer("");
 }
 
+/** Who has the lock now, without taking it; undefined if nobody has. */
+export async function steeringLockHolder(
+  name: string = LOCK_NAME,
+): Promise<LockHolder | undefined> {
+  const answer = await askHolder(name);
+  return answer === undefined ? undefined : parseAnswer(answer);
+}
+
 function hold(
   listener: Deno.UnixListener,
   purpose: LockPurpose,

@@ -34,7 +34,7 @@ const logger = getLogger("rules");
 
 export { interfaceAddresses } from "./none.ts";
 export { LEFTOVERS_ADVICE, readLeftovers } from "./kube_proxy_leftovers.ts";
-export type { SteeringLock } from "./lock.ts";
+export { type SteeringLock, steeringLockHolder } from "./lock.ts";
 export type { PortRange } from "./proxy_ports.ts";
 export { type ClusterFacts, routeRefusal } from "./route_refusal.ts";
 
