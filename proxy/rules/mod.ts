@@ -88,7 +88,8 @@ export interface SteeringChoice {
 
 /**
  * Chooses and starts. `auto` takes `none` at once where every Service address
- * is local without help; else `redirect` if a rule of ours can be loaded, else
+ * is local without help; else `portal` if a connection through it answers, from
+ * the node and forwarded, else `redirect` if a rule of ours can be loaded, else
  * `route` if its route can be added, else `none`.
  *
  * @throws {SteeringError} if the strategy asked for cannot work, or another
@@ -140,7 +141,7 @@ async function onlyNone(
 }
 
 /** In the order in which `auto` prefers them; the last one always starts. */
-const AUTO_ORDER = ["redirect", "route", "none"] as const;
+const AUTO_ORDER = ["portal", "redirect", "route", "none"] as const;
 
 async function firstThatStarts(
   names: readonly Exclude<SteeringRequest, "auto">[],

@@ -216,3 +216,93 @@ testWith([netns], "portal takes over from route, and back", async () => {
     await proxy.ended;
   }
 });
+
+testWith(
+  [netns],
+  "auto takes portal where a probe through it answers, and says why not elsewhere",
+  async (t) => {
+    await using stack = new AsyncDisposableStack();
+    const stage = await steeringStage(stack, "portal");
+    const { node } = stage;
+    const auto = async () => {
+      const proxy = await stage.start("--steer=auto");
+      proxy.kill("SIGTERM");
+      await proxy.ended;
+      return / Steering by .*/.exec(proxy.output)?.[0];
+    };
+    const set = (name: string, value: number) =>
+      node.run(["sysctl", "-q", "-w", `${name}=${value}`]);
+
+    await t.step("no firewall", async () => {
+      assert.match(await auto() ?? "", /^ Steering by portal: /);
+      assert.match(await dump(stage), /kube-portal0/);
+      assert.doesNotMatch(await dump(stage), /probe|kube-portal1/);
+    });
+    await t.step("forwarding is off", async () => {
+      await set("net.ipv4.ip_forward", 0);
+      assert.match(
+        await auto() ?? "",
+        /^ Steering by route: .*not_portal="Cannot steer by portal: the node forwards no packets: net.ipv4.ip_forward is off"/,
+      );
+      assert.doesNotMatch(await dump(stage), /kube-portal/);
+      await set("net.ipv4.ip_forward", 1);
+    });
+    await t.step("forwarding of IPv6 is off", async () => {
+      await set("net.ipv6.conf.all.forwarding", 0);
+      assert.match(
+        await auto() ?? "",
+        /^ Steering by route: .*net.ipv6.conf.all.forwarding is off/,
+      );
+      await set("net.ipv6.conf.all.forwarding", 1);
+    });
+  },
+);
+
+testWith(
+  [netns, program("iptables-legacy")],
+  "auto says that the firewall lets nothing through to the portal",
+  async () => {
+    await using stack = new AsyncDisposableStack();
+    const stage = await steeringStage(stack, "portal");
+    await stage.node.run(["iptables-legacy", "-P", "FORWARD", "DROP"]);
+    const proxy = await stage.start("--steer=auto");
+    assert.match(
+      proxy.output,
+      / Steering by route: .*not_portal="Cannot steer by portal: the node's firewall does not let packets through to the namespace \(IPv4; chain FORWARD/,
+    );
+  },
+);
+
+testWith(
+  [netns],
+  "portal says what it lacks, and that pods may not get through",
+  async (t) => {
+    await using stack = new AsyncDisposableStack();
+    const stage = await steeringStage(stack, "portal");
+    await t.step("CAP_SYS_ADMIN", async () => {
+      const args = [
+        "--steer=portal",
+        "--service-cidr=10.96.0.0/16",
+        "--healthz-bind-address=",
+        "--metrics-bind-address=",
+        `--manifests=${stage.manifests}`,
+      ];
+      await using child = stage.commandWith(
+        ["setpriv", "--bounding-set=-sys_admin", "--inh-caps=-sys_admin"],
+        ...args,
+      );
+      assert.equal((await child.status).code, 1);
+      await child.ended;
+      assert.match(
+        child.output,
+        /Cannot make a portal: needs CAP_NET_ADMIN and CAP_SYS_ADMIN/,
+      );
+    });
+    await t.step("forwarding", async () => {
+      await stage.node.run(["sysctl", "-q", "-w", "net.ipv4.ip_forward=0"]);
+      const proxy = await stage.start();
+      assert.match(proxy.output, /Pods may not reach Services/);
+      assert.equal(await ask(stage.node, WEB[0]), ANSWERED);
+    });
+  },
+);

@@ -69,6 +69,8 @@ export interface SteeringStage {
   start(...more: readonly string[]): Promise<Child>;
   /** Starts another command of it on the node. */
   command(...args: readonly string[]): Child;
+  /** The same, started by other programs such as `setpriv`. */
+  commandWith(prefix: readonly string[], ...args: readonly string[]): Child;
 }
 
 export async function steeringStage(
@@ -91,11 +93,15 @@ export async function steeringStage(
   await objects.write("services.yaml", manifest(...services(pod1, outside)));
   const { steer, programs } = STRATEGIES[strategy];
   const tools = stack.use(await toolbox(programs));
-  const command = (...args: readonly string[]) =>
+  const commandWith = (
+    prefix: readonly string[],
+    ...args: readonly string[]
+  ) =>
     startKubePortal(args, {
       namespace: node,
-      prefix: ["/usr/bin/env", `PATH=${tools.path}`],
+      prefix: [...prefix, "/usr/bin/env", `PATH=${tools.path}`],
     });
+  const command = (...args: readonly string[]) => commandWith([], ...args);
   return {
     steer,
     manifests: objects.path,
@@ -105,6 +111,7 @@ export async function steeringStage(
     outside,
     node2,
     command,
+    commandWith,
     async start(...more) {
       const proxy = stack.use(command(
         `--steer=${steer}`,

@@ -40,6 +40,13 @@ function options(
   };
 }
 
+/** Nothing here can open a socket in a namespace. */
+const NO_PORTAL = {
+  name: "portal",
+  why:
+    "Cannot steer by portal: listeners cannot be opened in a namespace: this program opens none",
+};
+
 Deno.test("chooseSteering() takes redirect where a rule can be loaded", async () => {
   const ip = new FakeIp();
   const choice = await chooseSteering("auto", {
@@ -48,7 +55,7 @@ Deno.test("chooseSteering() takes redirect where a rule can be loaded", async ()
   });
   assert.equal(choice.steering.name, "redirect");
   assert.match(choice.why, /^rules of iptables-nft \(the machine's default\)/);
-  assert.deepEqual(choice.rejected, []);
+  assert.deepEqual(choice.rejected, [NO_PORTAL]);
 });
 
 Deno.test("chooseSteering() takes route where only the route can be added", async () => {
@@ -56,7 +63,7 @@ Deno.test("chooseSteering() takes route where only the route can be added", asyn
   const choice = await chooseSteering("auto", options(ip));
   assert.equal(choice.steering.name, "route");
   assert.equal(choice.why, "all of 10.96.0.0/16 is local by AnyIP");
-  assert.deepEqual(choice.rejected, [{
+  assert.deepEqual(choice.rejected, [NO_PORTAL, {
     name: "redirect",
     why: "Cannot steer by redirect: no iptables and no nft on the PATH",
   }]);
@@ -79,10 +86,11 @@ Deno.test("chooseSteering() takes none otherwise, and says why not the others", 
     const choice = await chooseSteering("auto", options(ip));
     assert.equal(choice.steering.name, "none");
     assert.deepEqual(choice.rejected.map((each) => each.name), [
+      "portal",
       "redirect",
       "route",
     ]);
-    assert.match(choice.rejected[1]?.why ?? "", why);
+    assert.match(choice.rejected[2]?.why ?? "", why);
     assert.equal(ip.written.filter((line) => line.includes("del")).length, 0);
   }
 });
