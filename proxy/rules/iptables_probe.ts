@@ -95,6 +95,14 @@ export async function probeGuard(
   return "none";
 }
 
+/** Whether the kernel takes rules that ask these sets, which must be there. */
+export async function takesSets(
+  form: IptablesForm,
+  options: ProbeOptions,
+): Promise<boolean> {
+  return await refusalOf(form, options) === undefined;
+}
+
 /** Why the kernel does not take this form; `undefined` if it does. */
 async function refusalOf(
   form: IptablesForm,

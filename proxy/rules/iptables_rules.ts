@@ -58,6 +58,30 @@ export interface IptablesForm {
   readonly addrtype: boolean;
   /** The table in which direct packets are told apart; `none`: nowhere. */
   readonly guard: Exclude<Table, "nat"> | "none";
+  /** TCP is led by what is in sets; missing: each redirection has a rule. */
+  readonly sets?: SetRules;
+}
+
+/** The sets that rules ask. */
+export interface SetNames {
+  readonly services: OpenAndClosed;
+  readonly nodePorts: OpenAndClosed;
+  readonly clusterIps: string;
+}
+
+/** Sets of address, protocol and port. */
+export interface OpenAndClosed {
+  readonly open: string;
+  readonly closed: string;
+}
+
+/** Where rules lead what is in the sets. */
+export interface SetRules {
+  readonly names: SetNames;
+  /** Proxy port of what is open; `undefined`: not known yet, no rules. */
+  readonly port: number | undefined;
+  /** Of what is closed, and of all other ports of cluster IPs. */
+  readonly closedPort: number;
 }
 
 /** The chains that have to be there. */
@@ -82,6 +106,7 @@ export function frameRules(form: IptablesForm): RuleLine[] {
     jump(form, { from: "PREROUTING", to: NODEPORT_CONTAINER }),
     jump(form, { from: "OUTPUT", to: NODEPORT_HOST }),
     jump(form, { from: NODEPORT_HOST, to: NODEPORT_CONTAINER }),
+    ...setRules(form),
   ];
   if (form.guard === "none") return rules;
   const hook = form.guard === "filter" ? "INPUT" : "PREROUTING";
@@ -136,11 +161,9 @@ export function redirectionRules(
   form: IptablesForm,
 ): RuleLine[] {
   const { ip, port, protocol, proxyPort, name } = redirection;
+  if (form.sets !== undefined && protocol === "TCP") return [];
   const proto = protocol.toLowerCase();
   const chain = redirection.isNodePort ? NODEPORT_CONTAINER : PORTALS_CONTAINER;
-  const target = form.target === undefined
-    ? ["REDIRECT", "--to-ports", String(proxyPort)]
-    : ["DNAT", "--to-destination", formatHostPort(form.target, proxyPort)];
   const rule = ruleLine("nat", [
     "-A",
     chain,
@@ -154,13 +177,99 @@ export function redirectionRules(
     "--dport",
     String(port),
     "-j",
-    ...target,
+    ...leadTo(form, proxyPort),
   ]);
-  if (form.target !== undefined || form.guard === "none") return [rule];
-  // The listener is bound to every address of the node, so each port of it
-  // has to be closed for itself.
+  return [rule, ...portGuard(form, { proto, proxyPort })];
+}
+
+function leadTo({ target }: IptablesForm, proxyPort: number): string[] {
+  return target === undefined
+    ? ["REDIRECT", "--to-ports", String(proxyPort)]
+    : ["DNAT", "--to-destination", formatHostPort(target, proxyPort)];
+}
+
+/**
+ * Where the listener is bound to every address of the node, each port of it has
+ * to be closed for itself.
+ */
+function portGuard(
+  form: IptablesForm,
+  { proto, proxyPort }: { proto: string; proxyPort: number },
+): RuleLine[] {
+  if (form.target !== undefined || form.guard === "none") return [];
   const what = ["!", "-i", "lo", "-p", proto, "-m", proto];
-  return [rule, guardRule(form, [...what, "--dport", String(proxyPort)])];
+  return [guardRule(form, [...what, "--dport", String(proxyPort)])];
+}
+
+/**
+ * The rules that ask sets. No packet matches two that lead to different ports,
+ * but for a moment while an address changes sets: their order means nothing.
+ */
+function setRules(form: IptablesForm): RuleLine[] {
+  const { names, port, closedPort } = form.sets ?? {};
+  if (names === undefined || port === undefined || closedPort === undefined) {
+    return [];
+  }
+  const rule = (
+    chain: string,
+    { proto, match, text, to }: {
+      proto: string;
+      match: readonly string[];
+      text: string;
+      to: number;
+    },
+  ) => {
+    const words = ["-A", chain, "-p", proto, ...match];
+    const note = comment(form, `kube-portal: ${text}`);
+    return ruleLine("nat", [...words, ...note, "-j", ...leadTo(form, to)]);
+  };
+  const inSet = (set: string, what = "dst,dst") =>
+    ["-m", "set", "--match-set", set, what] as const;
+  const tables = [
+    [PORTALS_CONTAINER, names.services],
+    [NODEPORT_CONTAINER, names.nodePorts],
+  ] as const;
+  const { open } = names.services;
+  const isOther = [
+    ...inSet(names.clusterIps, "dst"),
+    ...["-m", "set", "!", "--match-set", open, "dst,dst"],
+  ];
+  return [
+    ...tables.flatMap(([chain, sets]) => [
+      rule(chain, {
+        proto: "tcp",
+        match: inSet(sets.open),
+        text: "addresses with endpoints",
+        to: port,
+      }),
+      rule(chain, {
+        proto: "tcp",
+        match: inSet(sets.closed),
+        text: "addresses without, refused",
+        to: closedPort,
+      }),
+    ]),
+    ...["tcp", "udp"].map((proto) =>
+      rule(PORTALS_CONTAINER, {
+        proto,
+        match: isOther,
+        text: "other ports of cluster IPs, refused",
+        to: closedPort,
+      })
+    ),
+    ...portGuard(form, { proto: "tcp", proxyPort: port }),
+  ];
+}
+
+/** Where the rules that ask a set lead; `undefined` if there are none. */
+export function setRulePort(
+  rules: readonly RuleLine[],
+  set: string,
+): number | undefined {
+  const start = `nat -A ${PORTALS_CONTAINER} -p tcp -m set --match-set ${set} `;
+  const rule = rules.find((each) => each.startsWith(start));
+  const port = /(?:--to-ports |--to-destination \S*:)(\d+)$/.exec(rule ?? "");
+  return port === null ? undefined : Number(port[1]);
 }
 
 /**

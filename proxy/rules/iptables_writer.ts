@@ -13,7 +13,12 @@ import {
   type CommandRunner,
   isProgramMissing,
 } from "./command.ts";
-import { probeForm, probeGuard, removeProbes } from "./iptables_probe.ts";
+import {
+  probeForm,
+  probeGuard,
+  removeProbes,
+  takesSets,
+} from "./iptables_probe.ts";
 import {
   chooseIptables,
   iptablesCandidates,
@@ -34,6 +39,8 @@ import {
   ownPart,
   parseRedirection,
   redirectionRules,
+  setRulePort,
+  type SetRules,
 } from "./iptables_rules.ts";
 import {
   type ChainName,
@@ -95,6 +102,16 @@ export class IptablesWriter implements RulesWriter {
     return [`${programs.name} (${why})`, ...lacks].join(", ");
   }
 
+  /** Where rules lead what is in sets; `undefined`: there are none. */
+  get setPort(): number | undefined {
+    return this.#form.sets?.port;
+  }
+
+  /** What was read has rules that ask sets, and should have none. */
+  get asksSets(): boolean {
+    return this.#stale.some((rule) => rule.includes(" --match-set KUBE-"));
+  }
+
   async isInstalled(signal: AbortSignal): Promise<boolean> {
     const runner = this.#runner;
     for (const programs of iptablesCandidates(this.family)) {
@@ -122,6 +139,23 @@ export class IptablesWriter implements RulesWriter {
     this.#form = { ...this.#form, guard };
   }
 
+  /** Whether rules can ask these sets, which must be there. After `use`. */
+  async takesSets(sets: SetRules, signal: AbortSignal): Promise<boolean> {
+    const options = { programs: this.#programs, runner: this.#runner, signal };
+    return await takesSets({ ...this.#form, sets }, options);
+  }
+
+  /** TCP is led by sets from now on: it is not this writer's any more. */
+  useSets(sets: SetRules): void {
+    const before = frameRules(this.#form);
+    this.#form = { ...this.#form, sets };
+    const after = new Set(frameRules(this.#form));
+    const stale = before.filter((rule) =>
+      !after.has(rule) && this.#rules.delete(rule)
+    );
+    this.#stale = [...this.#stale, ...stale];
+  }
+
   async read(signal: AbortSignal): Promise<InstalledRules> {
     const runner = this.#runner;
     let ruleset: Ruleset;
@@ -142,6 +176,11 @@ export class IptablesWriter implements RulesWriter {
     this.#rules.clear();
     this.#installed.clear();
     this.#uses.clear();
+    const { sets } = this.#form;
+    if (sets !== undefined) {
+      const port = setRulePort(rules, sets.names.services.open);
+      this.#form = { ...this.#form, sets: { ...sets, port } };
+    }
     const present = new Set(rules);
     const expected = new Set(frameRules(this.#form));
     const ports = new Map<string, number>();
@@ -251,7 +290,8 @@ export class IptablesWriter implements RulesWriter {
     const removed = this.#unused(remove)
       .filter((rule) => this.#rules.has(rule) && !added.has(rule));
     const chains = ownChains(form);
-    const isNeeded = this.#installed.size + add.length > 0;
+    const isNeeded = this.#installed.size + add.length > 0 ||
+      form.sets?.port !== undefined;
     const missing = isNeeded
       ? frameRules(form).filter((rule) => !this.#rules.has(rule))
       : [];

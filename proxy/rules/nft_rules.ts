@@ -27,6 +27,8 @@ export const SERVICE_IPS = "service-ips";
 export const NODE_PORTS = "node-ports";
 /** `tcp . 20001`: the ports to close to other hosts, one by one. */
 export const PROXY_PORTS = "proxy-ports";
+/** `10.96.0.7`: cluster IPs, whose other ports are refused. */
+export const CLUSTER_IPS = "cluster-ips";
 
 /** How rules are spelt on this machine. */
 export interface NftForm {
@@ -38,6 +40,11 @@ export interface NftForm {
    * before NAT (`raw`), after it by asking conntrack (`input`), or nowhere.
    */
   readonly guard: "raw" | "input" | "none";
+  /**
+   * Where all ports of cluster IPs go that no redirection has; missing: where
+   * they went.
+   */
+  readonly closedPort?: number;
 }
 
 /** `ip kube-portal`: what follows `table` in a command. */
@@ -61,9 +68,8 @@ export function frameLines(
 ): string[] {
   const { table = NFT_TABLE, isAsleep = false } = options;
   const spec = tableSpec(form.family, table);
-  const key = `${
-    form.family === "IPv4" ? "ipv4_addr" : "ipv6_addr"
-  } . inet_proto . inet_service`;
+  const ip = form.family === "IPv4" ? "ipv4_addr" : "ipv6_addr";
+  const key = `${ip} . inet_proto . inet_service`;
   const lines = [
     `add table ${spec}${isAsleep ? " { flags dormant ; }" : ""}`,
     `add map ${spec} ${SERVICE_IPS} { type ${key} : inet_service ; }`,
@@ -74,6 +80,9 @@ export function frameLines(
       `add set ${spec} ${PROXY_PORTS} { type inet_proto . inet_service ; }`,
     );
   }
+  if (form.closedPort !== undefined) {
+    lines.push(`add set ${spec} ${CLUSTER_IPS} { type ${ip} ; }`);
+  }
   for (const { name, hook, map } of NAT_CHAINS) {
     // Whoever translates first decides: Service addresses come before the
     // rules of others (-100, where iptables has its own), NodePorts after.
@@ -82,6 +91,10 @@ export function frameLines(
       chainLine(spec, { name, type: "nat", hook, priority }),
       `add rule ${spec} ${name} ${redirectRule(form, map)}`,
     );
+    if (form.closedPort !== undefined && map === SERVICE_IPS) {
+      // What the map has is gone by now: only other ports come here.
+      lines.push(`add rule ${spec} ${name} ${closedRule(form)}`);
+    }
   }
   if (form.guard !== "none") {
     const [hook, priority] = form.guard === "raw"
@@ -125,6 +138,17 @@ function redirectRule({ family, target }: NftForm, map: string): string {
   return `meta l4proto { tcp, udp } ${to} : ${key} map @${map} comment "${text}"`;
 }
 
+function closedRule({ family, target, closedPort }: NftForm): string {
+  const host = family === "IPv6" ? `[${target}]` : target;
+  const to = target === undefined
+    ? `redirect to :${closedPort}`
+    : `dnat to ${host}:${closedPort}`;
+  const text = "kube-portal: other ports of cluster IPs, refused";
+  return `${
+    nftFamily(family)
+  } daddr @${CLUSTER_IPS} meta l4proto { tcp, udp } ${to} comment "${text}"`;
+}
+
 /** `input` sees packets after NAT, and has to ask whether there was any. */
 function guardRule({ family, target, guard }: NftForm): string {
   const direct = guard === "input"
@@ -146,6 +170,14 @@ function guardRule({ family, target, guard }: NftForm): string {
  */
 export function hasProxyPorts({ target, guard }: NftForm): boolean {
   return target === undefined && guard !== "none";
+}
+
+/** Whether a redirection's address is in the set of cluster IPs. */
+export function isInClusterIps(
+  { closedPort }: NftForm,
+  { isClusterIp = false }: Redirection,
+): boolean {
+  return closedPort !== undefined && isClusterIp;
 }
 
 /** The map that a redirection is in. */

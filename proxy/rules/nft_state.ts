@@ -7,10 +7,12 @@
  */
 import type { NftTable } from "./nft_text.ts";
 import {
+  CLUSTER_IPS,
   elementKey,
   elementText,
   frameLines,
   hasProxyPorts,
+  isInClusterIps,
   mapOf,
   NFT_TABLE,
   type NftForm,
@@ -36,6 +38,8 @@ export class NftState {
   readonly #installed = new Map<string, Redirection>();
   /** Proxy port → how many redirections lead there. */
   readonly #proxyPorts = new Map<string, number>();
+  /** Cluster IP → how many redirections it has. */
+  readonly #clusterIps = new Map<string, number>();
   #table: "missing" | "right" | "wrong" = "missing";
 
   constructor(form: NftForm, frame: string) {
@@ -52,11 +56,20 @@ export class NftState {
   take(table: NftTable | undefined): void {
     this.#installed.clear();
     this.#proxyPorts.clear();
+    this.#clusterIps.clear();
     this.#table = "missing";
     if (table === undefined) return;
-    for (const [key, each] of table.redirections) this.#add(key, each);
+    for (const [key, each] of table.redirections) {
+      const isClusterIp = table.clusterIps.has(each.ip);
+      const { closedPort } = this.form;
+      this.#add(
+        key,
+        closedPort === undefined ? each : { ...each, isClusterIp },
+      );
+    }
     const isRight = table.frame === this.#frame && !table.hasStrangers &&
-      table.proxyPorts.symmetricDifference(this.#proxyPorts).size === 0;
+      table.proxyPorts.symmetricDifference(this.#proxyPorts).size === 0 &&
+      table.clusterIps.symmetricDifference(this.#clusterIps).size === 0;
     this.#table = isRight ? "right" : "wrong";
   }
 
@@ -82,6 +95,7 @@ export class NftState {
         key,
       })),
       ...this.#unusedPorts([...removed.values()], next),
+      ...this.#unusedIps([...removed.values()], next),
       ...elementLines(this.form, next),
     ];
   }
@@ -121,6 +135,25 @@ export class NftState {
     }));
   }
 
+  /** Cluster IPs that have no redirection once this has happened. */
+  #unusedIps(
+    removed: readonly Redirection[],
+    added: readonly Redirection[],
+  ): NftLine[] {
+    const left = new Map<string, number>();
+    const count = (each: Redirection, by: 1 | -1) => {
+      if (!isInClusterIps(this.form, each)) return;
+      const { ip } = each;
+      left.set(ip, (left.get(ip) ?? this.#clusterIps.get(ip) ?? 0) + by);
+    };
+    for (const each of removed) count(each, -1);
+    for (const each of added) count(each, 1);
+    const spec = tableSpec(this.form.family);
+    return [...left].filter(([, count]) => count === 0).map(([ip]) => ({
+      text: `delete element ${spec} ${CLUSTER_IPS} { ${ip} }`,
+    }));
+  }
+
   /** The kernel has taken a change, without what it refused. */
   note(
     { add, remove }: RulesChange,
@@ -136,22 +169,33 @@ export class NftState {
   #add(key: string, redirection: Redirection): void {
     this.#remove(key);
     this.#installed.set(key, redirection);
-    if (hasProxyPorts(this.form)) this.#countPort(redirection, 1);
+    this.#count(redirection, 1);
   }
 
   #remove(key: string): void {
     const redirection = this.#installed.get(key);
     if (redirection === undefined) return;
     this.#installed.delete(key);
-    if (hasProxyPorts(this.form)) this.#countPort(redirection, -1);
+    this.#count(redirection, -1);
   }
 
-  #countPort(redirection: Redirection, by: 1 | -1): void {
-    const port = proxyPortText(redirection);
-    const count = (this.#proxyPorts.get(port) ?? 0) + by;
-    if (count === 0) this.#proxyPorts.delete(port);
-    else this.#proxyPorts.set(port, count);
+  #count(redirection: Redirection, by: 1 | -1): void {
+    if (hasProxyPorts(this.form)) {
+      addTo(this.#proxyPorts, { key: proxyPortText(redirection), by });
+    }
+    if (isInClusterIps(this.form, redirection)) {
+      addTo(this.#clusterIps, { key: redirection.ip, by });
+    }
   }
+}
+
+function addTo(
+  counts: Map<string, number>,
+  { key, by }: { key: string; by: 1 | -1 },
+): void {
+  const count = (counts.get(key) ?? 0) + by;
+  if (count === 0) counts.delete(key);
+  else counts.set(key, count);
 }
 
 /** Removes a table, whether it is there or not: adding one that is changes nothing. */
@@ -171,9 +215,16 @@ export function elementLines(
 ): NftLine[] {
   const spec = tableSpec(form.family, table);
   const ports = hasProxyPorts(form) ? redirections.map(proxyPortText) : [];
+  const ips = new Set(
+    redirections.filter((each) => isInClusterIps(form, each))
+      .map(({ ip }) => ip),
+  );
   return [
     ...[...new Set(ports)].map((port) => ({
       text: `add element ${spec} ${PROXY_PORTS} { ${port} }`,
+    })),
+    ...[...ips].map((ip) => ({
+      text: `add element ${spec} ${CLUSTER_IPS} { ${ip} }`,
     })),
     ...redirections.map((each) => ({
       text: `add element ${spec} ${mapOf(each)} { ${elementText(each)} }`,
@@ -183,5 +234,6 @@ export function elementLines(
 }
 
 function isSameElement(a: Redirection, b: Redirection): boolean {
-  return mapOf(a) === mapOf(b) && elementText(a) === elementText(b);
+  return mapOf(a) === mapOf(b) && elementText(a) === elementText(b) &&
+    Boolean(a.isClusterIp) === Boolean(b.isClusterIp);
 }

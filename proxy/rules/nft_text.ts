@@ -11,6 +11,7 @@
  */
 import { canonicalIp } from "../ip.ts";
 import {
+  CLUSTER_IPS,
   NFT_TABLE,
   NODE_PORTS,
   PROXY_PORTS,
@@ -26,6 +27,8 @@ export interface NftTable {
   readonly redirections: ReadonlyMap<string, Redirection>;
   /** Of the set of proxy ports: `tcp . 20001`. */
   readonly proxyPorts: ReadonlySet<string>;
+  /** Of the set of cluster IPs. */
+  readonly clusterIps: ReadonlySet<string>;
   /**
    * There are elements that no redirection is written as: the table is to be
    * made anew.
@@ -67,7 +70,12 @@ export function ownSetsIn(frame: string): { kind: string; name: string }[] {
     .filter(({ name }) => OWN_SETS.includes(name));
 }
 
-const OWN_SETS: readonly string[] = [SERVICE_IPS, NODE_PORTS, PROXY_PORTS];
+const OWN_SETS: readonly string[] = [
+  SERVICE_IPS,
+  NODE_PORTS,
+  PROXY_PORTS,
+  CLUSTER_IPS,
+];
 
 /**
  * A table from its text and `nft -j list map …` of each of its maps and sets.
@@ -80,6 +88,7 @@ export function parseTable(
 ): NftTable {
   const redirections = new Map<string, Redirection>();
   const proxyPorts = new Set<string>();
+  const clusterIps = new Set<string>();
   let hasStrangers = false;
   for (const { name, json } of sets) {
     for (const element of elementsIn(json)) {
@@ -87,6 +96,12 @@ export function parseTable(
         const port = parsePort(element);
         if (port === undefined) hasStrangers = true;
         else proxyPorts.add(port);
+        continue;
+      }
+      if (name === CLUSTER_IPS) {
+        const ip = canonicalIp(String(unwrap(element).val));
+        if (ip === undefined) hasStrangers = true;
+        else clusterIps.add(ip);
         continue;
       }
       const isNodePort = name === NODE_PORTS;
@@ -97,7 +112,7 @@ export function parseTable(
       else redirections.set(key, redirection as Redirection);
     }
   }
-  return { frame, redirections, proxyPorts, hasStrangers };
+  return { frame, redirections, proxyPorts, clusterIps, hasStrangers };
 }
 
 type Item = Readonly<Record<string, unknown>>;

@@ -57,15 +57,19 @@ const GUARDS = ["raw", "input", "none"] as const;
 export interface NftWriterOptions {
   readonly family: IpFamily;
   readonly runner: CommandRunner;
+  /** Where other ports of cluster IPs go; missing: where they went. */
+  readonly closedPort?: number;
 }
 
 export class NftWriter implements RulesWriter {
   readonly family: IpFamily;
   readonly #runner: CommandRunner;
+  readonly #closedPort: number | undefined;
   #version = "";
   #state: NftState | undefined;
 
-  constructor({ family, runner }: NftWriterOptions) {
+  constructor({ family, runner, closedPort }: NftWriterOptions) {
+    this.#closedPort = closedPort;
     this.family = family;
     this.#runner = runner;
   }
@@ -121,9 +125,13 @@ export class NftWriter implements RulesWriter {
     const { family } = this;
     let refusal: SteeringError | undefined;
     for (const guard of GUARDS) {
-      const form = target === undefined
-        ? { family, guard }
-        : { family, guard, target };
+      const closedPort = this.#closedPort;
+      const form = {
+        family,
+        guard,
+        ...target === undefined ? {} : { target },
+        ...closedPort === undefined ? {} : { closedPort },
+      };
       try {
         this.#state = new NftState(form, await this.#tryForm(form, signal));
         return undefined;
@@ -247,7 +255,7 @@ function samples(family: IpFamily): Redirection[] {
   const ip = family === "IPv4" ? "192.0.2.1" : "2001:db8::1";
   const sample = { ip, port: 1, name: "probe", proxyPort: 1 };
   return [
-    { ...sample, protocol: "TCP", isNodePort: false },
+    { ...sample, protocol: "TCP", isNodePort: false, isClusterIp: true },
     { ...sample, protocol: "UDP", isNodePort: true },
   ];
 }

@@ -21,7 +21,7 @@ import {
   type SteeringResult,
 } from "../steering.ts";
 import { type CommandRunner, isProgramMissing } from "./command.ts";
-import { IptablesWriter } from "./iptables_writer.ts";
+import { IpsetWriter } from "./ipset_writer.ts";
 import { NftWriter } from "./nft_writer.ts";
 import { DEFAULT_PROXY_PORTS, type PortRange } from "./proxy_ports.ts";
 import { RedirectSide } from "./redirect_side.ts";
@@ -124,10 +124,19 @@ export class RedirectSteering implements Steering {
   }
 
   #writers(family: IpFamily): readonly RulesWriter[] {
-    const { writers, runner } = this.#options;
+    const { writers, runner, sharesTcp } = this.#options;
+    const wanted = this.#wanted;
+    const shared = {
+      port: () => wanted.sharedPort(family),
+      closedPort: wanted.closedPort,
+    };
     return writers?.(family) ?? [
-      new IptablesWriter({ family, runner }),
-      new NftWriter({ family, runner }),
+      new IpsetWriter({ family, runner, ...sharesTcp ? { shared } : {} }),
+      new NftWriter({
+        family,
+        runner,
+        ...sharesTcp ? { closedPort: wanted.closedPort } : {},
+      }),
     ];
   }
 

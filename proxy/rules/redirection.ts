@@ -15,6 +15,11 @@ export interface Redirection {
   readonly protocol: "TCP" | "UDP";
   /** On an address of the node, which has chains of its own. */
   readonly isNodePort: boolean;
+  /**
+   * On a cluster IP, whose other ports are to be refused. Missing in what was
+   * read: there is nothing in the kernel that says so.
+   */
+  readonly isClusterIp?: boolean;
   /** The ServicePort as people read it: `default/web:http`. */
   readonly name: string;
   readonly proxyPort: number;
@@ -31,7 +36,9 @@ export function redirectionKey(
 export function isSameRedirection(a: Redirection, b: Redirection): boolean {
   return redirectionKey(a) === redirectionKey(b) &&
     a.isNodePort === b.isNodePort && a.name === b.name &&
-    a.proxyPort === b.proxyPort;
+    a.proxyPort === b.proxyPort &&
+    (a.isClusterIp === undefined || b.isClusterIp === undefined ||
+      a.isClusterIp === b.isClusterIp);
 }
 
 /**

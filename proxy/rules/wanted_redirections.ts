@@ -82,6 +82,16 @@ export class WantedRedirections {
     return protocol === "TCP" && this.#sharesTcp;
   }
 
+  /** Nobody ever listens there. */
+  get closedPort(): number {
+    return this.#ports.TCP.closed;
+  }
+
+  /** The one port of all TCP addresses; `undefined` if all are taken. */
+  sharedPort(family: IpFamily): number | undefined {
+    return this.#ports.TCP.take(family);
+  }
+
   /** The proxy port of an address; `undefined` if all are taken. */
   portOf(address: ServiceAddress): number | undefined {
     return this.#ports[address.protocol].take(this.#portKey(address));
@@ -113,7 +123,8 @@ export class WantedRedirections {
     const mustRefuse = this.isShared(address) && !this.#listening.has(key);
     const proxyPort = mustRefuse ? closed : this.portOf(address) ?? closed;
     const isNodePort = kind === "NodePort";
-    return { ip, port, protocol, isNodePort, name, proxyPort };
+    const isClusterIp = kind === "ClusterIP";
+    return { ip, port, protocol, isNodePort, isClusterIp, name, proxyPort };
   }
 
   /** Everything is to be compared again, this here and what is installed. */

@@ -246,7 +246,7 @@ testWith(
     const first = start();
     await first.waitFor(" Ready ");
     const installed = await rules(node);
-    assert.match(installed, /--comment "default\/web:http"/);
+    assert.match(installed, /--comment "default\/web:dns"/);
     const tcp = clusterIps("web").map((ip) =>
       stack.use(pod2.startDeno("test/support/tcp_client.ts", [ip, "80"]))
     );

@@ -55,7 +55,7 @@ export class FakeNftTable {
 
   #element(verb: string, text: string): void {
     const [, set, address = "", value = ""] =
-      /^(\S+) \{ (\S+ \. \S+(?: \. \d+)?)(.*) \}$/.exec(text) ?? [];
+      /^(\S+) \{ (\S+(?: \. \S+(?: \. \d+)?)?)(.*) \}$/.exec(text) ?? [];
     const key = `${set} ${address}`;
     const known = this.#elements.get(key);
     if (verb === "delete") {
@@ -80,10 +80,15 @@ export class FakeNftTable {
     if (!this.#exists) return undefined;
     const redirections = new Map<string, Redirection>();
     const proxyPorts = new Set<string>();
+    const clusterIps = new Set<string>();
     for (const [key, value] of this.#elements) {
       const [set = "", ...words] = key.split(" ");
       if (set === "proxy-ports") {
         proxyPorts.add(words.join(" "));
+        continue;
+      }
+      if (set === "cluster-ips") {
+        clusterIps.add(words.join(" "));
         continue;
       }
       const [ip = "", , protocol = "", , port] = words;
@@ -103,6 +108,7 @@ export class FakeNftTable {
       frame: this.#isTampered ? "tampered" : frame,
       redirections,
       proxyPorts,
+      clusterIps,
       hasStrangers: false,
     };
   }

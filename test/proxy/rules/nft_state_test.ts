@@ -109,6 +109,7 @@ Deno.test("NftState takes away a wrong table that nobody needs", () => {
     frame: "wrong",
     redirections: new Map([[redirectionKey(WEB), WEB]]),
     proxyPorts: new Set(),
+    clusterIps: new Set(),
     hasStrangers: false,
   });
   assert.deepEqual(texts(state, [], [WEB]), [
