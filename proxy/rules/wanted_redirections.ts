@@ -22,6 +22,8 @@ export class WantedRedirections {
   readonly #sharesTcp: boolean;
   readonly #addresses = new Map<string, ServiceAddress>();
   readonly #listening = new Set<string>();
+  /** Cluster IP → how many addresses are wanted there as such. */
+  readonly #clusterIps = new Map<string, number>();
   readonly #changed = new Set<string>();
 
   constructor({ ports, sharesTcp = false }: WantedRedirectionsOptions) {
@@ -57,6 +59,8 @@ export class WantedRedirections {
 
   add(address: ServiceAddress): void {
     const key = addressKey(address);
+    this.#countClusterIp(this.#addresses.get(key), -1);
+    this.#countClusterIp(address, 1);
     this.#addresses.set(key, address);
     this.#changed.add(key);
     this.portOf(address);
@@ -64,11 +68,19 @@ export class WantedRedirections {
 
   release(address: ServiceAddress): void {
     const key = addressKey(address);
+    this.#countClusterIp(this.#addresses.get(key), -1);
     this.#addresses.delete(key);
     this.#listening.delete(key);
     this.#changed.add(key);
     if (this.isShared(address)) return;
     this.#ports[address.protocol].release(key);
+  }
+
+  #countClusterIp(address: ServiceAddress | undefined, by: 1 | -1): void {
+    if (address?.kind !== "ClusterIP") return;
+    const count = (this.#clusterIps.get(address.ip) ?? 0) + by;
+    if (count > 0) this.#clusterIps.set(address.ip, count);
+    else this.#clusterIps.delete(address.ip);
   }
 
   setListening(address: ServiceAddress, isListening: boolean): void {
@@ -123,7 +135,7 @@ export class WantedRedirections {
     const mustRefuse = this.isShared(address) && !this.#listening.has(key);
     const proxyPort = mustRefuse ? closed : this.portOf(address) ?? closed;
     const isNodePort = kind === "NodePort";
-    const isClusterIp = kind === "ClusterIP";
+    const isClusterIp = this.#clusterIps.has(ip);
     return { ip, port, protocol, isNodePort, isClusterIp, name, proxyPort };
   }
 

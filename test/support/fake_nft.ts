@@ -8,6 +8,7 @@
 import {
   elementComment,
   hasProxyPorts,
+  isInClusterIps,
   mapOf,
   type NftForm,
   proxyPortText,
@@ -127,6 +128,7 @@ export class FakeNftTable {
       if (hasProxyPorts(form)) {
         elements.set(`proxy-ports ${proxyPortText(each)}`, "");
       }
+      if (isInClusterIps(form, each)) elements.set(`cluster-ips ${ip}`, "");
     }
     return new Map([...elements].sort());
   }

@@ -37,15 +37,6 @@ export const REFUSED = "refused";
 export const NO_ANSWER = "no answer";
 export const CLOSED = "closed";
 
-/** Where nothing leads a packet, it goes where the node's routes say. */
-const REFUSED_OR_ROUTED = {
-  "portal": REFUSED,
-  "route": REFUSED,
-  "redirect, iptables-nft": NO_ANSWER,
-  "redirect, iptables-legacy": NO_ANSWER,
-  "redirect, nft": NO_ANSWER,
-};
-
 /** An address that is not local has to be led here by a rule. */
 const BY_RULES_ONLY = {
   "portal": ANSWERED,
@@ -78,7 +69,7 @@ const unserved = {
   ip: fixed(WEB),
   port: PORTS.unserved,
   protocols: ["tcp"],
-  want: REFUSED_OR_ROUTED,
+  want: REFUSED,
 } as const;
 const external = { port: PORTS.service, want: ANSWERED };
 const balanced = {

@@ -31,11 +31,12 @@ export const STRATEGIES = {
 export type StrategyName = keyof typeof STRATEGIES;
 
 function iptables(kind: string): readonly string[] {
-  return ["iptables", "ip6tables"].flatMap((name) => [
+  const rules = ["iptables", "ip6tables"].flatMap((name) => [
     `${name}-${kind}`,
     `${name}-${kind}-save`,
     `${name}-${kind}-restore`,
   ]);
+  return [...rules, "ipset"];
 }
 
 /** What was removed by hand is back after this time at most. */

@@ -15,6 +15,7 @@ const TARGET: NftForm = {
   guard: "raw",
 };
 const REDIRECT: NftForm = { family: "IPv4", guard: "raw" };
+const SHARED: NftForm = { ...TARGET, closedPort: 29_999 };
 
 function redirection(more: Partial<Redirection> = {}): Redirection {
   return {
@@ -103,6 +104,20 @@ Deno.test("NftState closes a proxy port as long as something leads there", () =>
   ]);
 });
 
+Deno.test("NftState refuses other ports of a cluster IP as long as it has one", () => {
+  const web = { ...WEB, isClusterIp: true };
+  const more = { ...web, port: 81 };
+  const isIp = (text: string) => text.includes("cluster-ips");
+  assert.deepEqual(texts(new NftState(TARGET, ""), [web]).filter(isIp), []);
+  const state = holding(SHARED, web, more);
+  assert.deepEqual(texts(state, [], [web]).filter(isIp), []);
+  assert.deepEqual(texts(state, [], [web, more]).filter(isIp), [
+    "delete element ip kube-portal cluster-ips { 10.96.0.1 }",
+  ]);
+  const external = { ...WEB, ip: "198.51.100.1", isClusterIp: false };
+  assert.deepEqual(texts(state, [external]).filter(isIp), []);
+});
+
 Deno.test("NftState takes away a wrong table that nobody needs", () => {
   const state = new NftState(TARGET, "right");
   state.take({
@@ -129,14 +144,14 @@ Deno.test("NftState: after any changes and accidents the table holds what was as
     isNodePort: fc.boolean(),
     name: fc.constantFrom("a/b:c", `x/${"y".repeat(200)}`),
     proxyPort: fc.constantFrom(20_001, 20_002, 20_003),
-  });
+  }).map((each) => ({ ...each, isClusterIp: each.ip === "10.96.0.1" }));
   const step = fc.record({
     add: fc.uniqueArray(arbitrary, { selector: redirectionKey, maxLength: 4 }),
     remove: fc.array(fc.nat(7), { maxLength: 3 }),
     accident: fc.constantFrom("none", "none", "read", "deleted", "tampered"),
   });
   fc.assert(fc.property(
-    fc.constantFrom(TARGET, REDIRECT),
+    fc.constantFrom(TARGET, REDIRECT, SHARED),
     fc.array(step, { maxLength: 12 }),
     (form, steps) => {
       const kernel = new FakeNftTable();
