@@ -87,7 +87,8 @@ export interface Verdict {
   readonly goal: string;
   readonly floor: string;
   readonly reached: number;
-  readonly verdict: "met" | "floor met" | "missed";
+  /** `unclear`: nothing was left of a difference, or less. */
+  readonly verdict: "met" | "floor met" | "missed" | "unclear";
   /** The peer that was better. */
   readonly against?: string;
 }
@@ -127,6 +128,8 @@ function limit({ better, against, unit }: Goal, value: number): string {
 function verdict({ better, goal, floor }: Goal, reached: number) {
   const holds = (value: number) =>
     better === "lower" ? reached <= value : reached >= value;
+  // What noise has made negative says nothing.
+  if (!(reached > 0)) return "unclear";
   if (holds(goal)) return "met";
   return floor !== undefined && holds(floor) ? "floor met" : "missed";
 }

@@ -69,6 +69,19 @@ Deno.test("judge() compares with the better peer, and tells goal from floor", ()
   assert.equal(verdictFor(80)?.against, "haproxy");
 });
 
+Deno.test("judge() does not judge what noise has made negative", () => {
+  const more = {
+    measure: "latency",
+    metric: "p99 added",
+    better: "lower",
+  } as const;
+  const [verdict] = judge([
+    series("splice", [-5, 3], more),
+    series("nginx", [2, 2], more),
+  ]);
+  assert.equal(verdict?.verdict, "unclear");
+});
+
 Deno.test("judge() leaves out what has no peer here", () => {
   assert.deepEqual(judge([series("splice", [1])]), []);
 });
