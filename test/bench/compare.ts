@@ -29,8 +29,8 @@ export interface CompareOptions {
 
 export interface Compared {
   readonly series: readonly Series[];
-  /** CPUs that others used meanwhile, a number for each window. */
-  readonly othersCpus: readonly number[];
+  /** CPUs that others used in each window, by measure. */
+  readonly othersCpus: Readonly<Record<string, readonly number[]>>;
   /** What failed, for people; should be empty. */
   readonly failures: readonly string[];
   /** Requests per second of the measure of latency; 0 without it. */
@@ -46,7 +46,7 @@ const FIRST_WARM_UP_MS = 700;
 export async function compare(options: CompareOptions): Promise<Compared> {
   const { subjects, measures, rounds, progress } = options;
   const series: Series[] = [];
-  const othersCpus: number[] = [];
+  const othersCpus: Record<string, number[]> = {};
   const failures: string[] = [];
   let pacedPerSecond = 0;
   if (measures.length === 0) {
@@ -107,7 +107,7 @@ export async function compare(options: CompareOptions): Promise<Compared> {
       ) {
         await waitForQuiet();
         const one = await ask(target, load, options.windowMs);
-        othersCpus.push(one.othersCpus);
+        (othersCpus[measure.name] ??= []).push(one.othersCpus);
         if (one.failures > 0) {
           failures.push(`${measure.name}, ${subject.name}: ${one.failures}`);
         }

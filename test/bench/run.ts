@@ -8,7 +8,7 @@
  */
 import { parseArgs } from "node:util";
 import { print, printError } from "../../proxy/commands/terminal.ts";
-import { compare, compareIdle } from "./compare.ts";
+import { compare, type Compared, compareIdle } from "./compare.ts";
 import { judge, type Verdict } from "./goals.ts";
 import { growth, SIZES } from "./growth.ts";
 import { describeMachine } from "./machine.ts";
@@ -114,9 +114,10 @@ async function main(): Promise<void> {
   if (about.failures.length > 0) {
     print(`\nFailed: ${about.failures.join("; ")}\n`);
   }
-  const others = median(about.othersCpus);
+  const othersCpus = Object.values(about.othersCpus).flat();
+  const others = median(othersCpus);
   const minutes = (performance.now() - startedAt) / 60_000;
-  const noise = about.othersCpus.length === 0
+  const noise = othersCpus.length === 0
     ? ""
     : `Others used ${others.toFixed(1)} CPUs meanwhile (median); `;
   print(`\n${noise}${minutes.toFixed(1)} minutes\n`);
@@ -129,7 +130,7 @@ async function main(): Promise<void> {
     machine,
     rounds: options.rounds,
     windowMs: options.windowMs,
-    othersCpus: others,
+    othersCpus: about.othersCpus,
     pacedPerSecond,
     idleConnections,
     failures,
@@ -167,7 +168,9 @@ async function write(
     readonly series: readonly Series[];
     readonly verdicts: readonly Verdict[];
   },
-  about: Readonly<Record<string, unknown>>,
+  { othersCpus, ...about }:
+    & Pick<Compared, "othersCpus">
+    & Readonly<Record<string, unknown>>,
 ): Promise<void> {
   for (const [measure, group] of Map.groupBy(series, (one) => one.measure)) {
     const title = TITLES[measure] ?? measure;
@@ -178,6 +181,7 @@ async function write(
         measure,
         title,
         ...about,
+        othersCpus: othersCpus[measure],
         verdicts: verdicts.filter((verdict) => verdict.measure === measure),
         series: group,
       }),
