@@ -15,8 +15,10 @@ const SERVICE_ACCOUNT = "/var/run/secrets/kubernetes.io/serviceaccount";
 const HEALTH_PORT = 10256;
 /** The lock that all programs of iptables on a machine share. */
 const XTABLES_LOCK = "/run/xtables.lock";
+/** Where `ip netns` keeps names of namespaces. */
+const NETNS_FOLDER = "/run/netns";
 
-export type SteerRequest = "auto" | "redirect" | "route" | "none";
+export type SteerRequest = "auto" | "portal" | "redirect" | "route" | "none";
 
 export interface DaemonSetOptions {
   /** An address of the API server that needs no proxy: `https://HOST:PORT`. */
@@ -38,9 +40,12 @@ export type KubeManifest = Readonly<Record<string, unknown>> & {
  * - NET_RAW: iptables-legacy speaks to the kernel by a raw socket.
  * - NET_BIND_SERVICE: listeners below port 1024 on the Services' own addresses,
  *   which `redirect` has none of.
+ * - SYS_ADMIN: a network namespace of our own. It is next to being root, so
+ *   `auto` does not get it, and takes what works without.
  */
 export const CAPABILITIES: Readonly<Record<SteerRequest, readonly string[]>> = {
   auto: ["NET_ADMIN", "NET_BIND_SERVICE", "NET_RAW"],
+  portal: ["NET_ADMIN", "NET_BIND_SERVICE", "SYS_ADMIN"],
   redirect: ["NET_ADMIN", "NET_RAW"],
   route: ["NET_ADMIN", "NET_BIND_SERVICE", "NET_RAW"],
   none: ["NET_BIND_SERVICE"],
@@ -123,12 +128,15 @@ export function configFiles(
   };
 }
 
+function usesRules(steer: SteerRequest): boolean {
+  return steer !== "none" && steer !== "portal";
+}
+
 function rbacRule({ group, resource, verbs }: AccessRule) {
   return { apiGroups: [group], resources: [resource], verbs };
 }
 
 function daemonSetSpec({ image, steer }: DaemonSetOptions) {
-  const usesRules = steer !== "none";
   return {
     selector: { matchLabels: LABELS },
     // Two of them cannot have one node's ports and routes, so the old one ends
@@ -155,12 +163,14 @@ function daemonSetSpec({ image, steer }: DaemonSetOptions) {
         containers: [container({ image, steer })],
         volumes: [
           { name: "config", configMap: { name: NAME } },
-          ...usesRules
+          ...usesRules(steer)
             ? [{
               name: "xtables-lock",
               hostPath: { path: XTABLES_LOCK, type: "FileOrCreate" },
             }]
             : [],
+          // The pod's own: to share the node's would take a privileged pod.
+          ...steer === "portal" ? [{ name: "netns", emptyDir: {} }] : [],
         ],
       },
     },
@@ -192,6 +202,9 @@ function container(
       allowPrivilegeEscalation: false,
       readOnlyRootFilesystem: true,
       capabilities: { drop: ["ALL"], add: CAPABILITIES[steer] },
+      // The profile of container runtimes forbids every mount, and the name of
+      // a namespace is one.
+      ...steer === "portal" ? { appArmorProfile: { type: "Unconfined" } } : {},
     },
     livenessProbe: {
       httpGet: { path: "/livez", port: HEALTH_PORT },
@@ -207,9 +220,10 @@ function container(
     },
     volumeMounts: [
       { name: "config", mountPath: FOLDER, readOnly: true },
-      ...steer === "none"
-        ? []
-        : [{ name: "xtables-lock", mountPath: XTABLES_LOCK }],
+      ...usesRules(steer)
+        ? [{ name: "xtables-lock", mountPath: XTABLES_LOCK }]
+        : [],
+      ...steer === "portal" ? [{ name: "netns", mountPath: NETNS_FOLDER }] : [],
     ],
   };
 }
