@@ -271,4 +271,38 @@ for (const kind of KINDS) {
       await steering.cleanup(signal);
     },
   );
+
+  testWith(
+    needs,
+    `redirect leaves out what a set does not take, and no other, ${kind}`,
+    async () => {
+      await using net = await Network.create({ pods: 0 });
+      const { node } = net;
+      const steering = await start(node);
+      // No set of addresses takes this one.
+      const bad = address("0.0.0.0", 80, { kind: "ExternalIP" });
+      const all = [address("10.96.0.1"), bad, address("10.96.0.2")];
+      await steering.prepare(all);
+      const opened = all.flatMap((address) => {
+        const listen = steering.bindAddress(address);
+        return listen === undefined ? [] : [{ address, listen }];
+      });
+      const { failures } = await steering.sync({ ...NOTHING, opened }, signal);
+      assert.deepEqual(failures.map(({ address }) => address), [bad]);
+      const saved = await node.run(["ipset", "save", "KUBE-PORTALS-OPEN"]);
+      assert.deepEqual(saved.match(/(?<=^add \S+ )\S+/gm)?.sort(), [
+        "10.96.0.1,tcp:80",
+        "10.96.0.2,tcp:80",
+      ]);
+      // Somebody takes the sets' elements: they are back with a repair.
+      await node.run(["ipset", "flush", "KUBE-PORTALS-OPEN"]);
+      assert.ok((await steering.repair(signal)).written >= 2);
+      assert.equal(
+        await node.run(["ipset", "save", "KUBE-PORTALS-OPEN"])
+          .then((text) => text.match(/^add /gm)?.length),
+        2,
+      );
+      await steering.cleanup(signal);
+    },
+  );
 }
