@@ -121,7 +121,10 @@ async function currentServer(
 }
 
 /** As far as the API server tells; one that does not answer tells nothing. */
-async function isClusterIp(ip: string, client: ApiClient): Promise<boolean> {
+export async function isClusterIp(
+  ip: string,
+  client: ApiClient,
+): Promise<boolean> {
   const signal = AbortSignal.timeout(TIMEOUT_MS);
   try {
     const response = await client.request(

@@ -31,6 +31,7 @@ export interface MachineOptions {
 
 /** Bits of a capability set (linux/capability.h). */
 const CAP_NET_ADMIN = 12n;
+const CAP_SYS_ADMIN = 21n;
 /** Two sockets a connection, and two pipes while `splice` moves its bytes. */
 const DESCRIPTORS_OF_CONNECTION = 6;
 const DESCRIPTORS_ENOUGH = 16_384;
@@ -50,7 +51,7 @@ export async function machineFindings(
     }, ...await portFindings()];
   }
   return [
-    await capabilities(options),
+    ...await capabilities(options),
     lowPorts(options),
     ...await programs(options),
     ...await leftovers(options),
@@ -67,23 +68,34 @@ function unsteerable({ steer }: MachineOptions): Level {
 }
 
 /** Of a program that we start: it is programs that steer. */
-async function capabilities(options: MachineOptions): Promise<Finding> {
-  const check = "CAP_NET_ADMIN";
+async function capabilities(options: MachineOptions): Promise<Finding[]> {
   const status = await output(options, "cat", "/proc/self/status");
   const hex = /^CapEff:\s*([0-9a-f]+)$/m.exec(status ?? "")?.[1];
   if (hex === undefined) {
-    return { check, level: "warn", found: "cannot be found out here" };
+    const found = "cannot be found out here";
+    return [{ check: "capabilities", level: "warn", found }];
   }
-  if ((BigInt(`0x${hex}`) >> CAP_NET_ADMIN) & 1n) {
-    return { check, level: "ok", found: "programs it starts have it" };
-  }
-  return {
-    check,
-    level: unsteerable(options),
-    found: "missing: no routes and no rules, --steer none alone works",
-    advice:
-      "run as root or with CAP_NET_ADMIN, or in a network namespace of your own (unshare -Urn)",
-  };
+  const has = (bit: bigint) => ((BigInt(`0x${hex}`) >> bit) & 1n) === 1n;
+  const there = "programs it starts have it";
+  return [
+    has(CAP_NET_ADMIN)
+      ? { check: "CAP_NET_ADMIN", level: "ok", found: there }
+      : {
+        check: "CAP_NET_ADMIN",
+        level: unsteerable(options),
+        found: "missing: no routes and no rules, --steer none alone works",
+        advice:
+          "run as root or with CAP_NET_ADMIN, or in a network namespace of your own (unshare -Urn)",
+      },
+    has(CAP_SYS_ADMIN)
+      ? { check: "CAP_SYS_ADMIN", level: "ok", found: there }
+      : {
+        check: "CAP_SYS_ADMIN",
+        // Only `portal` wants it, and most do without that.
+        level: options.steer === "portal" ? "fail" : "ok",
+        found: "missing: no --steer portal",
+      },
+  ];
 }
 
 /** An address that nobody else uses; 127.0.0.0/8 is ours as a whole. */

@@ -10,8 +10,9 @@ import {
   CAPABILITIES,
   type SteerRequest,
 } from "../../proxy/commands/daemonset_objects.ts";
+import { isClusterIp } from "../../proxy/commands/daemonset.ts";
 import { parseConfiguration, validate } from "../../proxy/config/mod.ts";
-import { loadApiConfig } from "../../watch/mod.ts";
+import { createApiClient, loadApiConfig } from "../../watch/mod.ts";
 import {
   createApiServer,
   type LoggedRequest,
@@ -343,4 +344,15 @@ current-context: x
     );
     assert.match(documents[3] ?? "", /server: https:\/\/api\.test:6443/);
   });
+});
+
+Deno.test("isClusterIp() knows the API server's ClusterIP, and all of the Service CIDRs", async () => {
+  await using stack = new AsyncDisposableStack();
+  const server = stack.use(createApiServer({ serviceCIDRs: ["10.96.0.0/16"] }));
+  const { url } = stack.use(server.listen());
+  const config = await loadApiConfig({ master: url, env: new Map() });
+  const client = stack.use(createApiClient(config));
+  assert.equal(await isClusterIp("10.96.0.1", client), true);
+  assert.equal(await isClusterIp("10.96.200.7", client), true);
+  assert.equal(await isClusterIp("192.0.2.1", client), false);
 });

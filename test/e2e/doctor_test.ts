@@ -229,6 +229,15 @@ testWith(
       assert.equal(finding(report, "CAP_NET_ADMIN").level, "fail");
       assert.equal(finding(report, "rules").level, "warn");
     });
+    await t.step("--steer portal without CAP_SYS_ADMIN", async () => {
+      const report = await look(["--steer=portal"], [
+        ...without.slice(0, -1),
+        "--bounding-set=-all,+net_admin",
+      ]);
+      assert.equal(report.code, 1);
+      assert.equal(finding(report, "CAP_NET_ADMIN").level, "ok");
+      assert.equal(finding(report, "CAP_SYS_ADMIN").level, "fail");
+    });
     await t.step("auto without the capability", async () => {
       const report = await look([], without);
       assert.equal(report.code, 0, JSON.stringify(report));
