@@ -41,24 +41,21 @@ export function tryThis(
     .find(({ address }) => address.name.includes("addon-nexus-tcp-8081"));
   const web = first && formatHostPort(first.listen.ip, first.listen.port);
   const kubectl = `kubectl --server ${apiserverUrl}`;
-  return `
-In another terminal:
-  curl http://${web}/                    # again and again: the endpoints take turns
-  ${kubectl} get services,endpointslices
-  ${kubectl} delete endpointslice addon-nexus-1   # then curl: refused at once
-${
-    health === undefined
-      ? ""
-      : `  curl http://${
-        formatHostPort(health.hostname, health.port)
-      }/healthz\n`
-  }
-${
-    metrics === undefined
-      ? ""
-      : `\nDashboard: http://${
-        formatHostPort(metrics.hostname, metrics.port)
-      }/\n\n`
-  }Ctrl-C ends it.
-`;
+  const lines = [
+    "",
+    "In another terminal:",
+    `  curl http://${web}/                    # again and again: the endpoints take turns`,
+    `  ${kubectl} get services,endpointslices`,
+    `  ${kubectl} delete endpointslice addon-nexus-1   # then curl: refused at once`,
+    ...health === undefined ? [] : [`  curl ${urlOf(health)}healthz`],
+    "",
+    ...metrics === undefined ? [] : [`Dashboard: ${urlOf(metrics)}`],
+    "Ctrl-C ends it.",
+    "",
+  ];
+  return lines.join("\n");
+}
+
+function urlOf({ hostname, port }: Deno.NetAddr): string {
+  return `http://${formatHostPort(hostname, port)}/`;
 }

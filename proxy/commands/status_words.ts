@@ -59,10 +59,16 @@ function about(overview: Overview): string {
     waiting.length === 0
       ? "Watching: " + Object.keys(sources).join(", ")
       : `WAITING: ${waiting.join("; ")}`,
-    `${overview.services} Services, ${overview.listeners} listeners, ` +
-    `${totals.open} open connections, ${totals.total} in all`,
+    `${counted(overview.services, "Service")}, ` +
+    `${counted(overview.listeners, "listener")}, ` +
+    `${counted(totals.open, "open connection")}, ${totals.total} in all`,
     "",
   ].join("\n");
+}
+
+/** `1 listener`, `2 listeners`. */
+function counted(count: number, what: string): string {
+  return `${count} ${what}${count === 1 ? "" : "s"}`;
 }
 
 function portCells({ row, counts, endpoints }: PortStatus): string[] {
