@@ -45,7 +45,7 @@ Deno.test("statusText() has a row for each Service port, and names what is not s
     `kube-portal v1.2.3 on n1, healthy, engine portable
 Steering: route; 10.96.0.0/16 is routed to lo
 WAITING: services: API server away
-2 Services, 1 listeners, 2 open connections, 30 in all
+2 Services, 1 listener, 2 open connections, 30 in all
 
 SERVICE PORT  ADDRESS           LISTENS ON  ENDPOINTS                                                    OPEN  TOTAL  FAILED  TO CLIENTS
 ns/web:http   10.96.0.10:80/TCP  itself      10.0.0.1:8080 10.0.0.2:8080 (not ready) 10.0.0.3:8080 +1  2     30     1       12.3 kB
