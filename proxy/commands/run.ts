@@ -55,7 +55,7 @@ import { servePersistently, serveStatus } from "./serve_status.ts";
 import { EventFeed } from "../status/event_feed.ts";
 import { ProxyCounters } from "../status/proxy_counters.ts";
 import { steer } from "./steer.ts";
-import { setupLogging } from "./verbosity.ts";
+import { logsConnections, setupLogging } from "./verbosity.ts";
 import { printVersion, VERSION } from "./version.ts";
 
 const logger = getLogger("main");
@@ -159,6 +159,7 @@ export async function runCommand(args: readonly string[]): Promise<number> {
     namespaces,
   });
   await using engine = choice.engine;
+  engine.tellConnections?.(logsConnections(logFlags));
   logger.info(`Moving bytes by ${engine.name}: ${choice.why}`);
   let lock: SteeringLock | undefined;
   const proxy = startProxy({
@@ -217,7 +218,9 @@ export async function runCommand(args: readonly string[]): Promise<number> {
     signal: stopping.signal,
     async apply(changed) {
       current = changed;
-      await setupLogging(logFlagsOf(changed), { tap });
+      const changedFlags = logFlagsOf(changed);
+      await setupLogging(changedFlags, { tap });
+      engine.tellConnections?.(logsConnections(changedFlags));
       proxy.setAddresses(addressSettings(changed));
     },
   });

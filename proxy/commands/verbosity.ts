@@ -53,6 +53,11 @@ export async function setupLogging(
   });
 }
 
+/** Whether each connection is logged at this `-v`. */
+export function logsConnections(flags: Pick<LogSettings, "v">): boolean {
+  return Number(flags.v) >= DEBUG_FROM;
+}
+
 /** Whether the raw arguments ask for stack traces; never throws. */
 export function wantsStacks(args: readonly string[]): boolean {
   const joined = args.join(" ");

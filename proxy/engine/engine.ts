@@ -213,6 +213,12 @@ export interface Engine {
    */
   setClusterSources(cidrs: readonly string[]): void;
   /**
+   * Whether the end of each connection that comes from now on is a debug line.
+   * For an engine whose connections are in other threads: one that is not asked
+   * tells nothing, and what nobody reads costs nothing.
+   */
+  tellConnections?(isTold: boolean): void;
+  /**
    * Opens a listener for connections that a rule of the kernel (REDIRECT, DNAT)
    * sends there from many Service addresses: one port for all of them. Which
    * ServicePort a connection is for, its original destination says.

@@ -18,7 +18,12 @@ import {
   descriptorsForConnections,
   type ListenerHost,
 } from "./listener.ts";
-import type { Command, CountedEvent, Report } from "./messages.ts";
+import type {
+  Command,
+  CountedEvent,
+  EndedConnection,
+  Report,
+} from "./messages.ts";
 import type { Poller } from "./poller.ts";
 import type { WatchedSocket } from "./search.ts";
 import { ServicePort } from "./service_port.ts";
@@ -62,6 +67,7 @@ export class Acceptor implements ListenerHost {
   readonly reservedFrom: number;
   readonly ownAddresses = new OwnAddresses();
   clusterSources = new CidrSet([]);
+  tellsConnections = false;
   readonly #options: AcceptorOptions;
   readonly #ports = new Map<number, ServicePort>();
   readonly #listeners = new Map<number, AcceptingListener>();
@@ -125,6 +131,9 @@ export class Acceptor implements ListenerHost {
         return;
       case "cluster sources":
         this.clusterSources = new CidrSet(command.cidrs);
+        return;
+      case "tell connections":
+        this.tellsConnections = command.isTold;
         return;
       case "drain":
         return this.#ports.get(command.port)?.drain();
@@ -208,6 +217,10 @@ export class Acceptor implements ListenerHost {
 
   logListener(event: Omit<CountedEvent, "port" | "count">): void {
     this.#options.events.add({ port: undefined, ...event }, this.now);
+  }
+
+  connectionEnded(ended: EndedConnection): void {
+    this.#options.post({ type: "connection ended", ended });
   }
 
   endpointGone(port: number, key: string, generation: number): void {

@@ -59,6 +59,7 @@ export interface SpliceEngine extends Engine, AsyncDisposable {
    */
   readonly failed: Promise<never>;
   listenForRedirected(address: ListenAddress): Promise<RedirectedListener>;
+  tellConnections(isTold: boolean): void;
 }
 
 /**
@@ -145,6 +146,11 @@ class LinuxEngine implements SpliceEngine {
     threads.send({ type: "cluster sources", cidrs }, "acceptor");
   }
 
+  tellConnections(isTold: boolean): void {
+    const { threads } = this.#parts;
+    threads.send({ type: "tell connections", isTold }, "acceptor");
+  }
+
   async listenForRedirected(
     address: ListenAddress,
   ): Promise<RedirectedListener> {
@@ -171,6 +177,12 @@ class LinuxEngine implements SpliceEngine {
         return this.#forwarders.get(report.port)?.drained();
       case "endpoint gone":
         return this.#forwarders.get(report.port)?.endpointGone(report);
+      case "connection ended": {
+        const { port, ...ended } = report.ended;
+        const service = this.#forwarders.get(port)?.name;
+        this.#parts.log.connectionEnded({ service, ...ended });
+        return;
+      }
       case "events":
         for (const event of report.events) {
           const { port } = event;

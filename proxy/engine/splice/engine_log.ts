@@ -34,6 +34,11 @@ export class EngineLog implements Disposable {
     );
   }
 
+  /** A line for each; the same as the portable engine's, without the bytes. */
+  connectionEnded(properties: Readonly<Record<string, unknown>>): void {
+    logger.debug("Connection ended", properties);
+  }
+
   [Symbol.dispose](): void {
     this.#log[Symbol.dispose]();
   }

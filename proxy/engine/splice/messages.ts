@@ -71,6 +71,8 @@ export type Command =
     readonly limitMs: number;
   }
   | { readonly type: "cluster sources"; readonly cidrs: readonly string[] }
+  /** Whether the end of each connection is reported, of those that come. */
+  | { readonly type: "tell connections"; readonly isTold: boolean }
   /** When the port has no connection left, forget it and say `drained`. */
   | { readonly type: "drain"; readonly port: number }
   /** Its connections, and those that are still to come, end now. */
@@ -99,7 +101,19 @@ export type Report =
     readonly generation: number;
   }
   | { readonly type: "events"; readonly events: readonly CountedEvent[] }
+  /** Only where it was asked for: at `-v=4`. */
+  | { readonly type: "connection ended"; readonly ended: EndedConnection }
   | { readonly type: "closed" };
+
+export interface EndedConnection {
+  readonly port: number;
+  /** `ip:port`. */
+  readonly client: string;
+  /** `ip:port`. */
+  readonly endpoint: string;
+  /** From when the endpoint answered. */
+  readonly openMs: number;
+}
 
 /** Something to log, that happened `count` times. */
 export interface CountedEvent {

@@ -22,6 +22,7 @@ import { proxyHeader } from "../proxy_protocol.ts";
 import { Endpoint } from "./endpoint.ts";
 import type { Libc } from "./libc.ts";
 import { MSG_NOSIGNAL } from "./libc.ts";
+import type { EndedConnection } from "./messages.ts";
 import {
   type Arrival,
   type DialFailure,
@@ -45,6 +46,9 @@ export interface ServicePortHost extends SearchTools {
   readonly libc: Libc;
   readonly counters: SharedCounters;
   readonly clusterSources: CidrSet;
+  /** Whether it wants to know of each connection that ended. */
+  readonly tellsConnections: boolean;
+  connectionEnded(ended: EndedConnection): void;
   /** Takes both sockets, and calls `ended` when the connection is no more. */
   place(
     port: number,
@@ -240,13 +244,27 @@ export class ServicePort implements SearchOwner {
     if (destination !== undefined) {
       this.#introduce(found.endpoint.fd, search.arrival.client, destination);
     }
+    // Kept only where somebody wants to know: a client costs memory.
+    const toTell = this.#host.tellsConnections
+      ? search.arrival.client
+      : undefined;
     this.#host.place(this.#port, found, () => {
       this.#balancer.closed(to.key);
       to.closed();
       const openMs = performance.now() - answeredAt;
       this.#timings.connectionEnded(openMs / 1_000);
+      if (toTell !== undefined) this.#tell(toTell, to, openMs);
       this.#forgetIfGone(to);
       this.#connectionEnded();
+    });
+  }
+
+  #tell(client: ClientAddress, endpoint: Endpoint, openMs: number): void {
+    this.#host.connectionEnded({
+      port: this.#port,
+      client: endpointKey(client),
+      endpoint: endpoint.key,
+      openMs: Math.round(openMs),
     });
   }
 
