@@ -12,7 +12,6 @@
 import { getLogger } from "@std/log";
 import type { ListenAddress, NamespaceOpener } from "../engine/engine.ts";
 import {
-  canonicalCidr,
   cidrContains,
   cidrContainsCidr,
   type IpFamily,
@@ -25,10 +24,10 @@ import {
   type ServiceAddress,
   type Steering,
   SteeringError,
-  type SteeringFailure,
   type SteeringResult,
 } from "../steering.ts";
-import { CommandError, type CommandRunner } from "./command.ts";
+import type { CommandRunner } from "./command.ts";
+import { type Added, Installation } from "./installation.ts";
 import { type Machine, NO_MACHINE, readMachine } from "./ip_route.ts";
 import {
   ensurePortal,
@@ -41,7 +40,8 @@ import {
 } from "./portal_namespace.ts";
 import { PROBE_TARGETS, type ProbePortal } from "./portal_probe.ts";
 import { type ClusterFacts, routeRefusal } from "./route_refusal.ts";
-import { WantedAddresses } from "./wanted_addresses.ts";
+import { canonicalCidrs, explained } from "./start_errors.ts";
+import type { WantedAddresses } from "./wanted_addresses.ts";
 
 const logger = getLogger("rules");
 
@@ -69,12 +69,15 @@ export class PortalSteering implements Steering {
   #cidrs: readonly string[] = [];
   #machine: Machine = NO_MACHINE;
   /** CIDRs that are led into the namespace and local there. */
-  #installed = new Set<string>();
-  readonly #wanted = new WantedAddresses();
-  /** What an earlier run left and nobody wants is not removed yet. */
-  #isUnswept = true;
-  /** What could not be installed, until `repair` tries again. */
-  readonly #failures = new Map<string, SteeringError>();
+  readonly #installation = new Installation<string>({
+    neededFor: (ips, wanted) => this.#neededFor(ips, wanted),
+    onlyFor: (ip) => [singleAddressCidr(ip)],
+    behind: (address) =>
+      this.#isOnNode(address) ? undefined : this.#cidrOf(address.ip),
+    refused: (cidrs) => this.#refused(cidrs),
+    add: (cidrs, signal) => this.#add(cidrs, signal),
+    remove: (cidrs, signal) => this.#remove(cidrs, signal),
+  });
 
   constructor(options: PortalOptions) {
     this.#options = options;
@@ -98,12 +101,8 @@ export class PortalSteering implements Steering {
     if (whyNot !== undefined) {
       throw cannotSteer(`listeners cannot be opened in a namespace: ${whyNot}`);
     }
-    const cidrs = this.#options.cidrs.map((text) => {
-      const cidr = canonicalCidr(text);
-      if (cidr === undefined) throw cannotSteer(`"${text}" is not a CIDR`);
-      return cidr;
-    });
-    const before = await explained(this.#observe(signal));
+    const cidrs = canonicalCidrs(this.#options.cidrs, cannotSteer);
+    const before = await explained(this.#observe(signal), cannotSteer);
     this.#cidrs = cidrs.filter((cidr) => !this.#isLocalCidr(cidr));
     for (const cidr of this.#cidrs) {
       const why = routeRefusal(cidr, this.#facts());
@@ -112,7 +111,7 @@ export class PortalSteering implements Steering {
       }
     }
     try {
-      await explained(this.#begin(before, signal));
+      await explained(this.#begin(before, signal), cannotSteer);
     } catch (error) {
       if (!before.hasNamespace && !before.hasPair && !before.isNameTaken) {
         await removePortal({ runner, signal });
@@ -124,11 +123,12 @@ export class PortalSteering implements Steering {
   async #begin(before: PortalState, signal: AbortSignal): Promise<void> {
     const { runner, probe, mustForward, namespaces } = this.#options;
     await this.#ensure(before, signal);
-    await this.#install(this.#fixed(), signal);
-    const failed = this.#cidrs.filter((cidr) => this.#failures.has(cidr));
+    await this.#installation.begin(signal);
+    const { failures } = this.#installation;
+    const failed = this.#cidrs.filter((cidr) => failures.has(cidr));
     const [first] = failed;
     if (first !== undefined) {
-      const error = this.#failures.get(first);
+      const error = failures.get(first);
       if (failed.length === this.#cidrs.length) throw error;
       // A node without IPv6 still serves the IPv4 half of a dual-stack cluster.
       logger.warn("Cannot route every Service CIDR; going on with the others", {
@@ -149,18 +149,16 @@ export class PortalSteering implements Steering {
 
   /** Families of the CIDRs that are led in; without any, IPv4. */
   #families(): Set<IpFamily> {
-    const usable = this.#cidrs.filter((cidr) => !this.#failures.has(cidr));
+    const { failures } = this.#installation;
+    const usable = this.#cidrs.filter((cidr) => !failures.has(cidr));
     return new Set(usable.length === 0 ? ["IPv4"] : usable.map(ipFamily));
   }
 
-  async prepare(
+  prepare(
     added: readonly ServiceAddress[],
     signal: AbortSignal,
   ): Promise<SteeringResult> {
-    for (const address of added) this.#wanted.add(address);
-    const cidrs = this.#cidrsFor(new Set(added.map(({ ip }) => ip)));
-    const written = await this.#install(cidrs, signal);
-    return { written, failures: this.#failuresOf(added) };
+    return this.#installation.prepare(added, signal);
   }
 
   /** In the namespace; what the node has itself is bound on the node. */
@@ -168,7 +166,7 @@ export class PortalSteering implements Steering {
     const { ip, port } = address;
     if (this.#isOnNode(address)) return { ip, port };
     const cidr = this.#cidrOf(ip);
-    return this.#installed.has(cidr)
+    return this.#installation.installed.has(cidr)
       ? { ip, port, namespace: PORTAL_PATH }
       : undefined;
   }
@@ -178,17 +176,8 @@ export class PortalSteering implements Steering {
     return undefined;
   }
 
-  async sync(
-    { released }: ListenerChanges,
-    signal: AbortSignal,
-  ): Promise<SteeringResult> {
-    for (const address of released) this.#wanted.release(address);
-    const superfluous = this.#isUnswept
-      ? this.#superfluous()
-      : this.#leftAt(new Set(released.map(({ ip }) => ip)));
-    this.#isUnswept = false;
-    const written = await this.#remove(superfluous, signal);
-    return { written, failures: [] };
+  sync(changes: ListenerChanges, signal: AbortSignal): Promise<SteeringResult> {
+    return this.#installation.sync(changes, signal);
   }
 
   /** None: no interface of the node gets an address. */
@@ -197,11 +186,11 @@ export class PortalSteering implements Steering {
   }
 
   async repair(signal: AbortSignal): Promise<SteeringResult> {
-    let written = 0;
+    let made = 0;
     let isMoved = false;
     try {
-      const state = await explained(this.#observe(signal));
-      written += await this.#ensure(state, signal);
+      const state = await explained(this.#observe(signal), cannotSteer);
+      made += await this.#ensure(state, signal);
       // Our sockets keep the one alive whose name is gone.
       isMoved = !state.hasNamespace;
     } catch (error) {
@@ -209,29 +198,24 @@ export class PortalSteering implements Steering {
       logger.warn("Cannot look after the portal; trying again later", {
         reason: error.message,
       });
-      return { written, failures: this.#allFailures() };
+      return { written: made, failures: this.#installation.allFailures() };
     }
-    this.#failures.clear();
-    written += await this.#install(this.#allCidrs(), signal);
-    // Before the first pass nothing is wanted, and all of it may be yet.
-    if (!this.#isUnswept) {
-      written += await this.#remove(this.#superfluous(), signal);
-    }
-    return { written, isMoved, failures: this.#allFailures() };
+    const { written, failures } = await this.#installation.repair(signal);
+    return { written: made + written, isMoved, failures };
   }
 
   async cleanup(signal: AbortSignal): Promise<void> {
     const { os, runner } = this.#options;
     if (os !== "linux") return;
     await removePortal({ runner, signal });
-    this.#installed.clear();
+    this.#installation.installed.clear();
   }
 
   async #observe(signal: AbortSignal): Promise<PortalState> {
     const { runner } = this.#options;
     this.#machine = await readMachine(runner, signal);
     const state = await readPortal({ runner, signal });
-    this.#installed = state.hasPair
+    this.#installation.installed = state.hasPair
       ? new Set([...state.routed].filter((cidr) => state.local.has(cidr)))
       : new Set();
     return state;
@@ -285,103 +269,52 @@ export class PortalSteering implements Steering {
       singleAddressCidr(ip);
   }
 
-  #cidrsFor(ips: Iterable<string>): Set<string> {
+  #neededFor(ips: Iterable<string>, wanted: WantedAddresses): Set<string> {
     const cidrs = this.#fixed();
     for (const ip of ips) {
-      if (this.#wanted.isSteered(ip) && !this.#isLocal(ip)) {
+      if (wanted.isSteered(ip) && !this.#isLocal(ip)) {
         cidrs.add(this.#cidrOf(ip));
       }
     }
     return cidrs;
   }
 
-  #allCidrs(): Set<string> {
-    return this.#cidrsFor(this.#wanted.ips);
-  }
-
-  #leftAt(ips: ReadonlySet<string>): string[] {
-    const wanted = this.#cidrsFor(ips);
-    return [...ips].map(singleAddressCidr).filter((cidr) =>
-      this.#installed.has(cidr) && !wanted.has(cidr)
-    );
-  }
-
-  /** What is installed and nobody wants; walks everything. */
-  #superfluous(): string[] {
-    const wanted = this.#allCidrs();
-    return [...this.#installed].filter((cidr) => !wanted.has(cidr));
-  }
-
-  /** Adds what is missing and not known to fail; returns how much was added. */
-  async #install(
-    wanted: Iterable<string>,
-    signal: AbortSignal,
-  ): Promise<number> {
-    const missing = [...wanted].filter((cidr) =>
-      !this.#installed.has(cidr) && !this.#failures.has(cidr)
-    );
-    if (missing.length === 0) return 0;
+  #refused(cidrs: readonly string[]): Map<string, SteeringError> {
     const facts = this.#facts();
-    const allowed = missing.filter((cidr) => {
+    const refused = new Map<string, SteeringError>();
+    for (const cidr of cidrs) {
       const why = routeRefusal(cidr, facts);
-      if (why === undefined) return true;
-      const error = cannotSteer(`${cidr} must not be led away: ${why}`);
-      this.#failures.set(cidr, error);
-      return false;
-    });
-    const { runner } = this.#options;
-    const failures = await writeRoutes("add", allowed, { runner, signal });
-    for (const cidr of allowed) {
-      const why = failures.get(cidr);
-      if (why === undefined) this.#installed.add(cidr);
-      else {
-        this.#failures.set(cidr, cannotSteer(`no route for ${cidr}: ${why}`));
-      }
+      if (why === undefined) continue;
+      refused.set(cidr, cannotSteer(`${cidr} must not be led away: ${why}`));
     }
-    return allowed.length - failures.size;
+    return refused;
   }
 
-  /** Returns how much was removed. What could not be is left to `repair`. */
+  async #add(
+    cidrs: readonly string[],
+    signal: AbortSignal,
+  ): Promise<Added<string>> {
+    const { runner } = this.#options;
+    const reasons = await writeRoutes("add", cidrs, { runner, signal });
+    const failures = [...reasons].map(([cidr, why]) =>
+      [cidr, cannotSteer(`no route for ${cidr}: ${why}`)] as const
+    );
+    return {
+      added: cidrs.filter((cidr) => !reasons.has(cidr)),
+      failures: new Map(failures),
+    };
+  }
+
   async #remove(
     cidrs: readonly string[],
     signal: AbortSignal,
-  ): Promise<number> {
-    if (cidrs.length === 0) return 0;
+  ): Promise<string[]> {
     const { runner } = this.#options;
     const failures = await writeRoutes("del", cidrs, { runner, signal });
-    for (const cidr of cidrs) {
-      if (!failures.has(cidr)) this.#installed.delete(cidr);
-    }
-    return cidrs.length - failures.size;
-  }
-
-  #failuresOf(addresses: Iterable<ServiceAddress>): SteeringFailure[] {
-    if (this.#failures.size === 0) return [];
-    return [...addresses].flatMap((address) => {
-      const error = this.#isOnNode(address)
-        ? undefined
-        : this.#failures.get(this.#cidrOf(address.ip));
-      return error === undefined ? [] : [{ address, error }];
-    });
-  }
-
-  #allFailures(): SteeringFailure[] {
-    return this.#failuresOf(this.#wanted);
+    return cidrs.filter((cidr) => !failures.has(cidr));
   }
 }
 
 function cannotSteer(why: string): SteeringError {
   return new SteeringError(`Cannot steer by portal: ${why}`);
-}
-
-/** A program that cannot be run is a reason why this strategy cannot work. */
-async function explained<T>(work: Promise<T>): Promise<T> {
-  try {
-    return await work;
-  } catch (error) {
-    if (!(error instanceof CommandError)) throw error;
-    const steering = cannotSteer(error.message);
-    steering.cause = error;
-    throw steering;
-  }
 }

@@ -12,7 +12,6 @@
 import { getLogger } from "@std/log";
 import type { ListenAddress } from "../engine/engine.ts";
 import {
-  canonicalCidr,
   cidrContains,
   cidrContainsCidr,
   ipFamily,
@@ -24,7 +23,6 @@ import {
   type ServiceAddress,
   type Steering,
   SteeringError,
-  type SteeringFailure,
   type SteeringResult,
 } from "../steering.ts";
 import {
@@ -32,6 +30,7 @@ import {
   type CommandRunner,
   isProgramMissing,
 } from "./command.ts";
+import { type Added, Installation } from "./installation.ts";
 import {
   type Item,
   type Machine,
@@ -42,7 +41,8 @@ import {
 } from "./ip_route.ts";
 import { isRedirectTarget, withoutTargets } from "./redirect_target.ts";
 import { type ClusterFacts, routeRefusal } from "./route_refusal.ts";
-import { WantedAddresses } from "./wanted_addresses.ts";
+import { canonicalCidrs, explained } from "./start_errors.ts";
+import type { WantedAddresses } from "./wanted_addresses.ts";
 
 const logger = getLogger("rules");
 
@@ -61,14 +61,16 @@ export class RouteSteering implements Steering {
   readonly #options: RouteOptions;
   /** Service CIDRs that are not local by themselves. */
   #cidrs: readonly string[] = [];
-  /** The machine as last read, with `own` kept up to date by what we wrote. */
+  /** The machine as last read; of what is ours, `#installation` knows more. */
   #machine: Machine = NO_MACHINE;
-  #own = new Set<Item>();
-  readonly #wanted = new WantedAddresses();
-  /** What an earlier run left and nobody wants is not removed yet. */
-  #isUnswept = true;
-  /** What could not be installed, until `repair` tries again. */
-  readonly #failures = new Map<Item, SteeringError>();
+  readonly #installation = new Installation<Item>({
+    neededFor: (ips, wanted) => this.#neededFor(ips, wanted),
+    onlyFor: (ip) => [`address ${ip}`, `route ${singleAddressCidr(ip)}`],
+    behind: (address) => this.#itemBehind(address),
+    refused: (items) => this.#refused(items),
+    add: (items, signal) => this.#add(items, signal),
+    remove: (items, signal) => this.#remove(items, signal),
+  });
 
   constructor(options: RouteOptions) {
     this.#options = options;
@@ -87,12 +89,8 @@ export class RouteSteering implements Steering {
     if (os !== "linux") {
       throw cannotSteer(`AnyIP routes need Linux, and this is ${os}`);
     }
-    const cidrs = this.#options.cidrs.map((text) => {
-      const cidr = canonicalCidr(text);
-      if (cidr === undefined) throw cannotSteer(`"${text}" is not a CIDR`);
-      return cidr;
-    });
-    await explained(this.#observe(signal));
+    const cidrs = canonicalCidrs(this.#options.cidrs, cannotSteer);
+    await explained(this.#observe(signal), cannotSteer);
     this.#cidrs = cidrs.filter((cidr) => !this.#isLocalCidr(cidr));
     const facts = this.#facts();
     for (const cidr of this.#cidrs) {
@@ -106,8 +104,8 @@ export class RouteSteering implements Steering {
       if (why !== undefined) throw cannotSteer(why);
       return;
     }
-    await explained(this.#install(this.#cidrItems(), signal));
-    const failures = [...this.#failures.values()];
+    await explained(this.#installation.begin(signal), cannotSteer);
+    const failures = [...this.#installation.failures.values()];
     const [failure] = failures;
     if (failure === undefined) return;
     if (failures.length === this.#cidrs.length) throw failure;
@@ -117,14 +115,11 @@ export class RouteSteering implements Steering {
     });
   }
 
-  async prepare(
+  prepare(
     added: readonly ServiceAddress[],
     signal: AbortSignal,
   ): Promise<SteeringResult> {
-    for (const address of added) this.#wanted.add(address);
-    const items = this.#itemsFor(new Set(added.map(({ ip }) => ip)));
-    const written = await this.#install(items, signal);
-    return { written, failures: this.#failuresOf(added) };
+    return this.#installation.prepare(added, signal);
   }
 
   /**
@@ -146,34 +141,19 @@ export class RouteSteering implements Steering {
     return undefined;
   }
 
-  async sync(
-    { released }: ListenerChanges,
-    signal: AbortSignal,
-  ): Promise<SteeringResult> {
-    for (const address of released) this.#wanted.release(address);
-    const superfluous = this.#isUnswept
-      ? this.#superfluous()
-      : this.#leftAt(new Set(released.map(({ ip }) => ip)));
-    this.#isUnswept = false;
-    const written = await this.#remove(superfluous, signal);
-    return { written, failures: [] };
+  sync(changes: ListenerChanges, signal: AbortSignal): Promise<SteeringResult> {
+    return this.#installation.sync(changes, signal);
   }
 
   isOurs(ip: string): boolean {
-    return this.#own.has(`address ${ip}`) || isRedirectTarget(ip);
+    return this.#installation.installed.has(`address ${ip}`) ||
+      isRedirectTarget(ip);
   }
 
   async repair(signal: AbortSignal): Promise<SteeringResult> {
-    if (!await this.#canObserve(signal)) {
-      return { written: 0, failures: this.#allFailures() };
-    }
-    this.#failures.clear();
-    let written = await this.#install(this.#allItems(), signal);
-    // Before the first pass nothing is wanted, and all of it may be yet.
-    if (!this.#isUnswept) {
-      written += await this.#remove(this.#superfluous(), signal);
-    }
-    return { written, failures: this.#allFailures() };
+    return await this.#canObserve(signal)
+      ? await this.#installation.repair(signal)
+      : { written: 0, failures: this.#installation.allFailures() };
   }
 
   async cleanup(signal: AbortSignal): Promise<void> {
@@ -189,25 +169,23 @@ export class RouteSteering implements Steering {
         })
         : error;
     }
-    const failures = await writeItems("del", [...this.#own], {
-      runner,
-      signal,
-    });
+    const own = [...this.#installation.installed];
+    const failures = await writeItems("del", own, { runner, signal });
     const [error] = failures.values();
-    this.#own = new Set(failures.keys());
+    this.#installation.installed = new Set(failures.keys());
     if (error !== undefined) throw error;
   }
 
   async #observe(signal: AbortSignal): Promise<void> {
     this.#machine = await readMachine(this.#options.runner, signal);
     // What belongs to `redirect` bears the same mark.
-    this.#own = withoutTargets(this.#machine.own);
+    this.#installation.installed = withoutTargets(this.#machine.own);
   }
 
   /** Later than at start, not seeing is no reason to stop. */
   async #canObserve(signal: AbortSignal): Promise<boolean> {
     try {
-      await explained(this.#observe(signal));
+      await explained(this.#observe(signal), cannotSteer);
       return true;
     } catch (error) {
       if (!(error instanceof SteeringError)) throw error;
@@ -222,33 +200,15 @@ export class RouteSteering implements Steering {
     return { ...this.#options.clusterFacts(), ...this.#machine };
   }
 
-  #cidrItems(): Item[] {
-    return this.#cidrs.map((cidr): Item => `route ${cidr}`);
-  }
-
-  /** What must be installed for these IP addresses, as far as they are wanted. */
-  #itemsFor(ips: Iterable<string>): Set<Item> {
-    const items = new Set<Item>(this.#cidrItems());
+  #neededFor(ips: Iterable<string>, wanted: WantedAddresses): Set<Item> {
+    const items = new Set(this.#cidrs.map((cidr): Item => `route ${cidr}`));
     for (const ip of ips) {
       // Only cluster IPs are made local.
-      if (!this.#wanted.isClusterIp(ip)) continue;
+      if (!wanted.isClusterIp(ip)) continue;
       const item = this.#itemFor(ip);
       if (item !== undefined) items.add(item);
     }
     return items;
-  }
-
-  #allItems(): Set<Item> {
-    return this.#itemsFor(this.#wanted.ips);
-  }
-
-  /** What is still installed for IP addresses, and no longer wanted. */
-  #leftAt(ips: ReadonlySet<string>): Item[] {
-    const wanted = this.#itemsFor(ips);
-    return [...ips].flatMap((ip): Item[] => [
-      `address ${ip}`,
-      `route ${singleAddressCidr(ip)}`,
-    ]).filter((item) => this.#own.has(item) && !wanted.has(item));
   }
 
   /**
@@ -265,12 +225,19 @@ export class RouteSteering implements Steering {
       : `route ${singleAddressCidr(ip)}`;
   }
 
+  #itemBehind({ kind, ip }: ServiceAddress): Item | undefined {
+    if (kind !== "ClusterIP") return undefined;
+    const item = this.#itemFor(ip);
+    if (item !== undefined) return item;
+    const cidr = this.#cidrs.find((cidr) => cidrContains(cidr, ip));
+    return cidr === undefined ? undefined : `route ${cidr}`;
+  }
+
   /** Whether an address can be bound as things are. */
   #isLocal(ip: string): boolean {
     if (isLoopback(ip) || this.#machine.nodeAddresses.has(ip)) return true;
-    return ipFamily(ip) === "IPv6"
-      ? this.isOurs(ip)
-      : this.#isRoutedHere(ip) || this.#own.has(`route ${ip}/32`);
+    return ipFamily(ip) === "IPv6" ? this.isOurs(ip) : this.#isRoutedHere(ip) ||
+      this.#installation.installed.has(`route ${ip}/32`);
   }
 
   /** By a route of others, or that of its CIDR. */
@@ -286,33 +253,23 @@ export class RouteSteering implements Steering {
     );
   }
 
-  /** Adds what is missing and not known to fail; returns how much was added. */
-  async #install(
-    wanted: Iterable<Item>,
+  async #add(
+    items: readonly Item[],
     signal: AbortSignal,
-  ): Promise<number> {
-    let missing = [...wanted].filter((item) =>
-      !this.#own.has(item) && !this.#failures.has(item)
-    );
-    if (missing.length === 0) return 0;
-    missing = this.#withoutRefused(missing);
+  ): Promise<Added<Item>> {
     const { runner } = this.#options;
-    const failures = await writeItems("add", missing, { runner, signal });
+    const failures = await writeItems("add", items, { runner, signal });
     // Somebody may have been faster: what is there now is no failure.
     if (failures.size > 0) await this.#canObserve(signal);
-    let added = 0;
-    for (const item of missing) {
-      const error = failures.get(item);
-      if (error === undefined) added++;
-      else if (this.#isNeeded(item)) this.#failures.set(item, error);
-      if (error === undefined) this.#own.add(item);
-    }
-    return added;
+    return {
+      added: items.filter((item) => !failures.has(item)),
+      failures: new Map([...failures].filter(([item]) => this.#isNeeded(item))),
+    };
   }
 
   #isNeeded(item: Item): boolean {
-    if (this.#own.has(item)) return false;
-    const target = item.slice(item.indexOf(" ") + 1);
+    if (this.#installation.installed.has(item)) return false;
+    const target = targetOf(item);
     if (item.startsWith("address ")) {
       return !this.#machine.nodeAddresses.has(target);
     }
@@ -320,76 +277,37 @@ export class RouteSteering implements Steering {
       !this.#machine.localIps.has(target.replace(/\/32$/, ""));
   }
 
-  #withoutRefused(items: readonly Item[]): Item[] {
+  #refused(items: readonly Item[]): Map<Item, SteeringError> {
     const facts = this.#facts();
-    return items.filter((item) => {
-      const target = item.slice(item.indexOf(" ") + 1);
+    const refused = new Map<Item, SteeringError>();
+    for (const item of items) {
+      const target = targetOf(item);
       const cidr = target.includes("/") ? target : singleAddressCidr(target);
       const why = routeRefusal(cidr, facts);
-      if (why === undefined) return true;
-      this.#failures.set(
-        item,
-        cannotSteer(`${target} must not become local: ${why}`),
-      );
-      return false;
-    });
+      if (why === undefined) continue;
+      const error = cannotSteer(`${target} must not become local: ${why}`);
+      refused.set(item, error);
+    }
+    return refused;
   }
 
-  /** What is installed and nobody wants; walks everything. */
-  #superfluous(): Item[] {
-    const wanted = this.#allItems();
-    return [...this.#own].filter((item) => !wanted.has(item));
-  }
-
-  /** Returns how much was removed. What could not be is left to `repair`. */
-  async #remove(items: readonly Item[], signal: AbortSignal): Promise<number> {
-    if (items.length === 0) return 0;
+  async #remove(items: readonly Item[], signal: AbortSignal): Promise<Item[]> {
     // `ip addr del` does not look at the mark: only the machine itself can
     // tell that an address is still the one we added.
-    if (!await this.#canObserve(signal)) return 0;
-    const present = items.filter((item) => this.#own.has(item));
+    if (!await this.#canObserve(signal)) return [];
+    const { installed } = this.#installation;
+    const present = items.filter((item) => installed.has(item));
     const { runner } = this.#options;
     const failures = await writeItems("del", present, { runner, signal });
-    for (const item of present) {
-      if (!failures.has(item)) this.#own.delete(item);
-    }
-    return present.length - failures.size;
+    return present.filter((item) => !failures.has(item));
   }
+}
 
-  #failuresOf(addresses: Iterable<ServiceAddress>): SteeringFailure[] {
-    if (this.#failures.size === 0) return [];
-    return [...addresses].flatMap((address) => {
-      const error = address.kind === "ClusterIP"
-        ? this.#failureOf(address.ip)
-        : undefined;
-      return error === undefined ? [] : [{ address, error }];
-    });
-  }
-
-  #allFailures(): SteeringFailure[] {
-    return this.#failuresOf(this.#wanted);
-  }
-
-  #failureOf(ip: string): SteeringError | undefined {
-    const item = this.#itemFor(ip);
-    if (item !== undefined) return this.#failures.get(item);
-    const cidr = this.#cidrs.find((cidr) => cidrContains(cidr, ip));
-    return cidr === undefined ? undefined : this.#failures.get(`route ${cidr}`);
-  }
+/** `10.96.0.0/16` of `route 10.96.0.0/16`. */
+function targetOf(item: Item): string {
+  return item.slice(item.indexOf(" ") + 1);
 }
 
 function cannotSteer(why: string): SteeringError {
   return new SteeringError(`Cannot steer by route: ${why}`);
-}
-
-/** A program that cannot be run is a reason why this strategy cannot work. */
-async function explained<T>(work: Promise<T>): Promise<T> {
-  try {
-    return await work;
-  } catch (error) {
-    if (!(error instanceof CommandError)) throw error;
-    const steering = cannotSteer(error.message);
-    steering.cause = error;
-    throw steering;
-  }
 }
