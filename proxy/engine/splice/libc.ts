@@ -96,6 +96,13 @@ export class NoLibcError extends Error {
  *   asks for a permission: without one, that is what is missing
  */
 export function openLibc(): Libc {
+  return wrap(openLibrary(SYMBOLS));
+}
+
+/** As {@linkcode openLibc}, for other functions of it. */
+export function openLibrary<Symbols extends Deno.ForeignLibraryInterface>(
+  symbols: Symbols,
+): Deno.DynamicLibrary<Symbols> {
   const { os, arch } = Deno.build;
   const paths = os === "linux" ? LIBC_PATHS[arch] : undefined;
   if (paths === undefined) {
@@ -112,7 +119,7 @@ export function openLibc(): Libc {
   let cause: unknown;
   for (const path of granted) {
     try {
-      return wrap(Deno.dlopen(path, SYMBOLS));
+      return Deno.dlopen(path, symbols);
     } catch (error) {
       cause = error;
     }
@@ -140,6 +147,7 @@ function wrap(library: Deno.DynamicLibrary<typeof SYMBOLS>): Libc {
 // From the kernel's include/uapi, for architectures that use asm-generic (both
 // of ours do). Named as in C, so that they can be looked up.
 
+export const AF_UNIX = 1;
 export const AF_INET = 2;
 export const AF_INET6 = 10;
 export const SOCK_STREAM = 1;
