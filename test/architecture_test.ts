@@ -26,7 +26,7 @@ const MAY_IMPORT: Readonly<Record<string, Rule>> = {
   "proxy/engine": { code: ["proxy", "node"], types: ["watch/clock.ts"] },
   "proxy/rules": {
     code: ["proxy", "node"],
-    types: ["watch/clock.ts", "proxy/engine/engine.ts"],
+    types: ["watch/clock.ts", "watch/types.ts", "proxy/engine/engine.ts"],
   },
   "proxy/config": { code: ["proxy", "watch/std", "node"] },
   "proxy/explain": { code: ["proxy", "proxy/rules"] },
@@ -79,6 +79,7 @@ const PURE = [
   "proxy/rotation.ts",
   "proxy/rules/iptables_rules.ts",
   "proxy/rules/iptables_text.ts",
+  "proxy/rules/modes/mode_input.ts",
   "proxy/rules/nft_rules.ts",
   "proxy/rules/nft_state.ts",
   "proxy/rules/nft_text.ts",

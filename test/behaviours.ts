@@ -37,7 +37,7 @@ const SECTIONS: Readonly<Record<string, string>> = {
   "7": "Health and metrics",
   "8": "Configuration and process",
   "9": "Sync timing",
-  "10": "Stale UDP flows",
+  "10": "What kernel modes program, and stale UDP flows",
   "12": "Kubernetes' own end-to-end tests",
 };
 
@@ -175,8 +175,8 @@ Made by \`deno run --allow-read --allow-write test/behaviours.ts\`; do not edit.
 
 Comments in the code and names of tests speak of facts by these numbers. \`U\`: we
 do exactly what kube-proxy 1.36 does. \`U~\`: what a client sees is the same, the
-mechanism is another. \`C\`: what an operator sees. \`e2e\`: what one of Kubernetes'
-end-to-end tests asks for. Where we do otherwise on purpose, "differs" says how.
+mechanism is another. \`R\`: what a kernel mode programs. \`C\`: what an operator
+sees. \`e2e\`: what one of Kubernetes' end-to-end tests asks for. Where we do otherwise on purpose, "differs" says how.
 A test of pure code shows the decision; that packets follow it, tests with
 sockets, namespaces or a whole program show.
 `;

@@ -89,6 +89,17 @@ export async function* followManifests(
   }
 }
 
+/**
+ * What the folder holds now, read once.
+ *
+ * @throws the system's error, where the folder cannot be read
+ */
+export async function readManifests(folder: string): Promise<Manifests> {
+  const manifests = new ManifestFolder(folder);
+  await manifests.refresh();
+  return manifests.all();
+}
+
 /** A file's content, and what its metadata was when that was read. */
 interface KnownFile {
   readonly fingerprint: string;

@@ -28,6 +28,7 @@ export {
 export { fileChanges, type FileChangesOptions } from "./file_changes.ts";
 export { isUnreachable, UnreachableError } from "./unreachable.ts";
 export { Informer } from "./informer.ts";
+export { type Manifests, readManifests } from "./manifests.ts";
 export {
   type ClusterSource,
   type ClusterSourceOptions,
@@ -35,6 +36,7 @@ export {
   createManifestSource,
   type FollowOptions,
   followResource,
+  listResource,
   type ManifestSourceOptions,
   type WatchMode,
 } from "./sources.ts";

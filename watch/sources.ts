@@ -104,6 +104,21 @@ export function followResource<T extends ClusterObject>(
   }
 }
 
+/**
+ * All objects of one resource as they are now, asked for once.
+ *
+ * @throws {ApiError} the server refused
+ * @throws {TypeError} the server cannot be reached, or its answer is no list
+ */
+export async function listResource<T extends ClusterObject>(
+  client: ApiClient,
+  resource: Resource<T>,
+  signal: AbortSignal,
+): Promise<T[]> {
+  const { objects } = await new ResourceClient(client, resource).list(signal);
+  return [...objects.values()];
+}
+
 async function* watchOrPoll<T extends ClusterObject>(
   client: ResourceClient<T>,
   options: FollowOptions,

@@ -13,12 +13,12 @@ import {
   type KubeProxyConfiguration,
   withAppliedChanges,
 } from "../config/mod.ts";
-import { type RunGivenFlags, type Settings, settingsOf } from "./settings.ts";
+import { type Settings, type SettingsFlags, settingsOf } from "./settings.ts";
 
 const logger = getLogger("main");
 
 export interface ConfigChangesOptions {
-  readonly flags: RunGivenFlags;
+  readonly flags: SettingsFlags;
   /** As they were read at the start; of a file. */
   readonly settings: Settings;
   readonly clock: Clock;

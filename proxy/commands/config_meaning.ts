@@ -5,6 +5,7 @@
  */
 import type { KubeProxyConfiguration } from "../config/mod.ts";
 import { nodePortSelection } from "../node_addresses.ts";
+import type { ModeSettings } from "../rules/modes/mode_input.ts";
 import { UserError } from "./errors.ts";
 import { cidrList } from "./flags.ts";
 import type { AddressSettings } from "./start_proxy.ts";
@@ -28,6 +29,32 @@ export function addressSettings(
       : [],
     localhostNodePorts: config.iptables.localhostNodePorts,
     bindAddress: config.bindAddress,
+  };
+}
+
+/** The same, in the words of kernel modes. */
+export function modeSettings(config: KubeProxyConfiguration): ModeSettings {
+  const { iptables, nftables, ipvs, detectLocal, mode } = config;
+  const { nodePorts } = addressSettings(config);
+  const ofMode = mode === "nftables" ? nftables : iptables;
+  return {
+    ...(nodePorts === undefined ? {} : { nodePorts }),
+    detectLocalMode: config.detectLocalMode,
+    bridgeInterface: detectLocal.bridgeInterface,
+    interfaceNamePrefix: detectLocal.interfaceNamePrefix,
+    clusterCidrs: cidrList(config.clusterCIDR, "cluster-cidr"),
+    masqueradeAll: ofMode.masqueradeAll,
+    masqueradeBit: ofMode.masqueradeBit,
+    localhostNodePorts: iptables.localhostNodePorts,
+    bindAddress: config.bindAddress,
+    ipvs: {
+      scheduler: ipvs.scheduler || "rr",
+      excludeCidrs: ipvs.excludeCIDRs,
+      strictArp: ipvs.strictARP,
+      tcpTimeoutMs: ipvs.tcpTimeout,
+      tcpFinTimeoutMs: ipvs.tcpFinTimeout,
+      udpTimeoutMs: ipvs.udpTimeout,
+    },
   };
 }
 

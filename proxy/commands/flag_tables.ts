@@ -7,6 +7,83 @@ import type { FlagSpecs } from "./flags.ts";
 import { KUBE_PROXY_FLAGS } from "./kube_proxy_flags.ts";
 import { LOG_FLAGS } from "./verbosity.ts";
 
+/** kube-proxy's flags that say something about the program of a kernel mode. */
+const MODE_FLAGS = {
+  config: KUBE_PROXY_FLAGS.config,
+  kubeconfig: KUBE_PROXY_FLAGS.kubeconfig,
+  context: {
+    type: "string",
+    value: "NAME",
+    help: "Context of the kubeconfig, instead of its current one.",
+  },
+  master: KUBE_PROXY_FLAGS.master,
+  manifests: {
+    type: "string",
+    value: "DIR",
+    help: "Read the cluster from YAML files: no API server.",
+  },
+  "hostname-override": {
+    ...KUBE_PROXY_FLAGS["hostname-override"],
+    help:
+      "Name of this Node; without it the host name, or the first Node of --manifests.",
+  },
+  "cluster-cidr": {
+    ...KUBE_PROXY_FLAGS["cluster-cidr"],
+    help:
+      "Addresses of the cluster's pods: what comes from others is masqueraded.",
+  },
+  "detect-local-mode": {
+    ...KUBE_PROXY_FLAGS["detect-local-mode"],
+    help:
+      "How pods of this node are told: ClusterCIDR, NodeCIDR, BridgeInterface, InterfaceNamePrefix.",
+  },
+  "pod-bridge-interface": KUBE_PROXY_FLAGS["pod-bridge-interface"],
+  "pod-interface-name-prefix": KUBE_PROXY_FLAGS["pod-interface-name-prefix"],
+  "nodeport-addresses": {
+    ...KUBE_PROXY_FLAGS["nodeport-addresses"],
+    help:
+      "Addresses that serve NodePorts; without it all of the node's, and primary in nftables mode.",
+  },
+  "iptables-localhost-nodeports":
+    KUBE_PROXY_FLAGS["iptables-localhost-nodeports"],
+  "iptables-masquerade-bit": KUBE_PROXY_FLAGS["iptables-masquerade-bit"],
+  "masquerade-all": KUBE_PROXY_FLAGS["masquerade-all"],
+  "ipvs-scheduler": KUBE_PROXY_FLAGS["ipvs-scheduler"],
+  "ipvs-strict-arp": KUBE_PROXY_FLAGS["ipvs-strict-arp"],
+  "ipvs-exclude-cidrs": KUBE_PROXY_FLAGS["ipvs-exclude-cidrs"],
+  "bind-address": KUBE_PROXY_FLAGS["bind-address"],
+  "service-cidr": {
+    type: "string",
+    value: "CIDR[,CIDR]",
+    help: "Service addresses; without it the cluster's ServiceCIDRs.",
+  },
+} as const satisfies FlagSpecs;
+
+export const RENDER_FLAGS = {
+  "proxy-mode": {
+    type: "string",
+    choices: ["iptables", "ipvs", "nftables"],
+    help: "Whose program; without it the mode of --config.",
+  },
+  "ip-family": {
+    type: "string",
+    choices: ["ipv4", "ipv6"],
+    default: "ipv4",
+    help: "Each family has a program of its own.",
+  },
+  jumps: {
+    type: "boolean",
+    help:
+      "With the rules that lead from the kernel's own chains, which upstream inserts apart.",
+  },
+  nfacct: {
+    type: "boolean",
+    help: "With the rules that count, for kernels that have nfacct.",
+  },
+  ...MODE_FLAGS,
+  ...LOG_FLAGS,
+} as const satisfies FlagSpecs;
+
 const STEER_FLAG = {
   type: "string",
   choices: ["auto", "portal", "redirect", "route", "none"],

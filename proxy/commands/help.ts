@@ -9,6 +9,7 @@ import {
   DAEMONSET_FLAGS,
   DEMO_FLAGS,
   DOCTOR_FLAGS,
+  RENDER_FLAGS,
   RUN_FLAGS,
   STATUS_FLAGS,
 } from "./flag_tables.ts";
@@ -44,6 +45,12 @@ const COMMANDS: Readonly<Record<string, CommandHelp>> = {
     summary:
       "What this machine and cluster allow, and what to do about the rest",
     flags: DOCTOR_FLAGS,
+  },
+  render: {
+    usage: "kube-portal render --proxy-mode iptables|ipvs|nftables [flags]",
+    summary:
+      "Prints the exact program that a kernel mode would load for the cluster",
+    flags: RENDER_FLAGS,
   },
   daemonset: {
     usage:

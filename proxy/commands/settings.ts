@@ -22,12 +22,18 @@ import {
   withValue,
 } from "../config/mod.ts";
 import { errorLine, UserError } from "./errors.ts";
-import type { RUN_FLAGS } from "./flag_tables.ts";
-import type { FlagSpecs, GivenFlags } from "./flags.ts";
+import type { FlagSpecs, FlagValues } from "./flags.ts";
 import { wholeNumber } from "./flags.ts";
 import { KUBE_PROXY_FLAGS } from "./kube_proxy_flags.ts";
+import type { LOG_FLAGS } from "./verbosity.ts";
 
-export type RunGivenFlags = GivenFlags<typeof RUN_FLAGS>;
+/** kube-proxy's flags, or the part of them that a command has. */
+export interface SettingsFlags {
+  readonly values:
+    & Partial<FlagValues<typeof KUBE_PROXY_FLAGS>>
+    & FlagValues<typeof LOG_FLAGS>;
+  readonly given: ReadonlySet<string>;
+}
 
 export interface Settings {
   readonly config: KubeProxyConfiguration;
@@ -50,7 +56,7 @@ export interface Settings {
  *
  * @throws {UserError | ConfigurationError} for what the user can mend
  */
-export async function loadSettings(flags: RunGivenFlags): Promise<Settings> {
+export async function loadSettings(flags: SettingsFlags): Promise<Settings> {
   const path = flags.values.config;
   if (!path) return settingsOf(flags);
   let text;
@@ -71,7 +77,7 @@ export async function loadSettings(flags: RunGivenFlags): Promise<Settings> {
  * @throws {UserError | ConfigurationError}
  */
 export function settingsOf(
-  flags: RunGivenFlags,
+  flags: SettingsFlags,
   file?: { readonly path: string; readonly text: string },
 ): Settings {
   return file === undefined
@@ -86,7 +92,7 @@ const FLAGS_BESIDE_FILE: ReadonlySet<string> = new Set([
 ]);
 
 function settingsOfFile(
-  flags: RunGivenFlags,
+  flags: SettingsFlags,
   { path, text }: { path: string; text: string },
 ): Settings {
   let parsed;
@@ -126,7 +132,7 @@ function isOverruled(name: string): boolean {
   return spec?.field !== undefined || spec?.deprecated !== undefined;
 }
 
-function settingsOfFlags(flags: RunGivenFlags): Settings {
+function settingsOfFlags(flags: SettingsFlags): Settings {
   const given = [...flags.given].filter((name) => fieldOf(name) !== undefined);
   const config = withPorts(
     withFlags(defaultConfiguration(), flags, given),
@@ -154,7 +160,7 @@ function settingsOfFlags(flags: RunGivenFlags): Settings {
 }
 
 /** Those with a field are told by its value. */
-function silentFlags({ given }: RunGivenFlags): string[] {
+function silentFlags({ given }: SettingsFlags): string[] {
   return [...given].filter((name) => {
     const spec = (KUBE_PROXY_FLAGS as FlagSpecs)[name];
     return spec?.silent && spec.field === undefined;
@@ -168,7 +174,7 @@ function fieldOf(flag: string): string | undefined {
 /**
  * The flag that sets a field: where it was a deprecated one, that.
  */
-function flagOf(field: string, flags: RunGivenFlags): string {
+function flagOf(field: string, flags: SettingsFlags): string {
   const path = field.replace(/\[\d+\]$/, "");
   const [name = path] = Object.keys(KUBE_PROXY_FLAGS)
     .filter((flag) => fieldOf(flag) === path);
@@ -183,7 +189,7 @@ function shown(value: unknown): string {
 /** @throws {UserError} naming every flag whose text is of the wrong kind */
 function withFlags(
   config: KubeProxyConfiguration,
-  flags: RunGivenFlags,
+  flags: SettingsFlags,
   names: readonly string[],
 ): KubeProxyConfiguration {
   const values = flags.values as Readonly<Record<string, unknown>>;
@@ -212,7 +218,7 @@ function withFlags(
 /** Facts 8.46, 8.88. */
 function withPorts(
   config: KubeProxyConfiguration,
-  { values, given }: RunGivenFlags,
+  { values, given }: SettingsFlags,
 ): KubeProxyConfiguration {
   const port = (flag: "healthz-port" | "metrics-port", standard: number) =>
     given.has(flag)
@@ -250,7 +256,7 @@ function withPorts(
 /** A flag about logs wins over the file if it was given (fact 8.89). */
 function withLogFlags(
   config: KubeProxyConfiguration,
-  { values, given }: RunGivenFlags,
+  { values, given }: SettingsFlags,
 ): KubeProxyConfiguration {
   const verbosity = given.has("v")
     ? wholeNumber(values.v, { flag: "v", min: 0, max: MAX_VERBOSITY })

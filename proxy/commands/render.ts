@@ -1,0 +1,79 @@
+/**
+ * `kube-portal render`: prints the program that a kernel mode would load for
+ * the cluster as it is, and nothing else, so that it can be piped into
+ * `iptables-restore`, `ipvsadm --restore` or `nft -f`.
+ *
+ * @module
+ */
+import type { IpFamily } from "../ip.ts";
+import { interfaceAddresses } from "../rules/mod.ts";
+import {
+  KERNEL_MODES,
+  type KernelMode,
+  type ModeInput,
+  modeInput,
+} from "../rules/modes/mode_input.ts";
+import { modeSettings } from "./config_meaning.ts";
+import { UserError } from "./errors.ts";
+import { RENDER_FLAGS } from "./flag_tables.ts";
+import { parseGivenFlags } from "./flags.ts";
+import { loadSettings } from "./settings.ts";
+import { readSnapshot } from "./snapshot.ts";
+import { print } from "./terminal.ts";
+import { setupLogging } from "./verbosity.ts";
+
+/** What can be asked for beside the Services' own rules. */
+export interface RenderOptions {
+  /** The rules that lead from the kernel's base chains. */
+  readonly jumps: boolean;
+  /** The rules that count by nfacct. */
+  readonly nfacct: boolean;
+}
+
+type Renderer = (input: ModeInput, options: RenderOptions) => string;
+
+/** Compiles and prints; a mode's compiler is `proxy/rules/modes/MODE/`. */
+const RENDERERS: Readonly<Partial<Record<KernelMode, Renderer>>> = {};
+
+const FAMILIES: Readonly<Record<string, IpFamily>> = {
+  ipv4: "IPv4",
+  ipv6: "IPv6",
+};
+
+export async function renderCommand(args: readonly string[]): Promise<number> {
+  const { values: flags, given } = parseGivenFlags(args, RENDER_FLAGS);
+  await setupLogging(flags, { quiet: true });
+  // The mode is no setting here: one can render what does not run.
+  const settingsGiven = new Set(given);
+  settingsGiven.delete("proxy-mode");
+  const { config } = await loadSettings({
+    values: flags,
+    given: settingsGiven,
+  });
+  const mode = flags["proxy-mode"] ?? config.mode;
+  if (!isKernelMode(mode)) {
+    throw new UserError(
+      `Flag --proxy-mode is needed: want ${KERNEL_MODES.join(", ")}`,
+    );
+  }
+  const renderer = RENDERERS[mode];
+  if (renderer === undefined) {
+    throw new UserError(
+      `Cannot render ${mode} mode: this build has no compiler for it`,
+    );
+  }
+  const snapshot = await readSnapshot(flags, config);
+  const input = modeInput({
+    ...snapshot,
+    mode,
+    family: FAMILIES[flags["ip-family"]] ?? "IPv4",
+    settings: modeSettings(config),
+    interfaceIps: interfaceAddresses(),
+  });
+  print(renderer(input, { jumps: flags.jumps, nfacct: flags.nfacct }));
+  return 0;
+}
+
+function isKernelMode(mode: string): mode is KernelMode {
+  return (KERNEL_MODES as readonly string[]).includes(mode);
+}
