@@ -10,9 +10,10 @@
  * @module
  */
 import type { Clock } from "../watch/clock.ts";
+import { Ejections } from "./ejection.ts";
 import type { EndpointAddress, ForwardingPolicy } from "./engine/engine.ts";
 import { formatHostPort } from "./ip.ts";
-import { type Candidate, Rotation } from "./rotation.ts";
+import { type Candidate, type Keys, Rotation } from "./rotation.ts";
 import {
   ENDPOINT_LIST_NAMES,
   type EndpointListName,
@@ -50,18 +51,24 @@ const NO_KEYS: ReadonlySet<string> = new Set();
  *    endpoint of the list is in it (or there is none).
  * 3. `update` never fails; the next `pick` sees it.
  * 4. In turn: the picks of a list, without affinity and nothing tried, never
- *    differ by more than one between its endpoints. Lists with the same
+ *    differ by more than one between those that are not ejected. Lists with the same
  *    endpoints are one rotation, so that this holds for all addresses of a
  *    Service whose policies are Cluster.
  * 5. With affinity a client is sent to one endpoint of a list until it has
  *    stayed away for `affinityMs`, or the endpoint has left every list, or it
- *    is in `tried`. Who is sent to where they were does not use up a turn.
+ *    is in `tried` or ejected. Who is sent to where they were does not use up a
+ *    turn. Who had to go elsewhere stays there: what their first endpoint knew
+ *    of them is likely lost, and a second move would lose what the other knows.
+ * 6. An endpoint whose dial failed is ejected (`ejection.ts`): passed over as
+ *    long as its list has one that is neither ejected nor in `tried`. The last
+ *    that is not ejected, of all lists it is in, is never ejected.
  */
 export class LoadBalancer {
   #rotations: Readonly<Record<EndpointListName, Rotation>>;
   #keys: ReadonlySet<string> = NO_KEYS;
   #balancer: ForwardingPolicy["balancer"];
   readonly #affinity: SessionAffinity;
+  readonly #ejections: Ejections;
   /** Key → what `opened` has counted and `closed` not yet; never 0. */
   readonly #open = new Map<string, number>();
 
@@ -79,6 +86,7 @@ export class LoadBalancer {
         ? {}
         : { maxClients: options.maxAffinityClients }),
     });
+    this.#ejections = new Ejections(options.clock);
     const rotation = new Rotation();
     this.#rotations = {
       internal: rotation,
@@ -106,21 +114,46 @@ export class LoadBalancer {
     tried: ReadonlySet<string>,
   ): EndpointAddress | undefined {
     const rotation = this.#rotations[list];
-    if (!this.#affinity.isOn) return this.#next(rotation, tried)?.endpoint;
+    // Nearly always, nobody is ejected.
+    if (this.#ejections.size === 0) {
+      return this.#choose(client, list, tried)?.endpoint;
+    }
+    const passedOver = {
+      has: (key: string) => tried.has(key) || this.#ejections.keepsOut(key),
+    };
+    const next = this.#choose(
+      client,
+      list,
+      rotation.hasOther(passedOver) ? passedOver : tried,
+    );
+    if (next !== undefined) this.#ejections.chosen(next.key);
+    return next?.endpoint;
+  }
+
+  #choose(
+    client: ClientAddress,
+    list: EndpointListName,
+    tried: Keys,
+  ): Candidate | undefined {
+    const rotation = this.#rotations[list];
+    if (!this.#affinity.isOn) return this.#next(rotation, tried);
     const known = this.#affinity.recall(client.ip, list, {
       endpoints: rotation,
       tried,
     });
-    if (known !== undefined) return rotation.get(known);
+    if (known !== undefined) {
+      return { key: known, endpoint: rotation.get(known)! };
+    }
     const next = this.#next(rotation, tried);
-    if (next === undefined) return undefined;
-    this.#affinity.remember(client.ip, list, next.key);
-    return next.endpoint;
+    if (next !== undefined) {
+      this.#affinity.remember(client.ip, list, next.key);
+    }
+    return next;
   }
 
   #next(
     rotation: Rotation,
-    tried: ReadonlySet<string>,
+    tried: Keys,
   ): Candidate | undefined {
     return this.#balancer === "least-connections"
       ? rotation.next(tried, this.#open)
@@ -143,6 +176,43 @@ export class LoadBalancer {
     else this.#open.delete(key);
   }
 
+  /**
+   * A dial of it was refused, or timed out.
+   *
+   * @returns for how many milliseconds it is ejected; `undefined`: it is not,
+   *   or was before
+   */
+  failed(key: string): number | undefined {
+    const isKnown = this.#ejections.has(key);
+    if (!isKnown && !this.#canBeSpared(key)) return undefined;
+    return this.#ejections.failed(key);
+  }
+
+  /**
+   * It took a connection.
+   *
+   * @returns whether it was ejected, which is over now
+   */
+  answered(key: string): boolean {
+    return this.#ejections.size > 0 && this.#ejections.answered(key);
+  }
+
+  /** When the next trial of an ejected endpoint is due, by the clock; 0: it is
+   * not ejected. */
+  ejectedUntil(key: string): number {
+    return this.#ejections.until(key);
+  }
+
+  /** In one of its lists there is another that is not ejected. */
+  #canBeSpared(key: string): boolean {
+    const unusable = {
+      has: (other: string) => other === key || this.#ejections.has(other),
+    };
+    return Object.values(this.#rotations).some((rotation) =>
+      rotation.get(key) !== undefined && rotation.hasOther(unusable)
+    );
+  }
+
   update(policy: BalancingPolicy): void {
     this.#balancer = policy.balancer;
     this.#affinity.changeTimeout(policy.affinityMs);
@@ -154,6 +224,9 @@ export class LoadBalancer {
     }
     if (!isSubset(this.#keys, keys)) this.#affinity.retain(keys);
     this.#keys = keys;
+    for (const key of this.#ejections.keys()) {
+      if (!this.#canBeSpared(key)) this.#ejections.answered(key);
+    }
   }
 
   /**

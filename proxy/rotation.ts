@@ -13,11 +13,16 @@ export interface Candidate {
   readonly endpoint: EndpointAddress;
 }
 
+/** What a choice passes over, by key. */
+export interface Keys {
+  has(key: string): boolean;
+}
+
 /**
  * Each endpoint in turn.
  *
- * 1. While the list stays the same and nothing is in `tried`, any n·k calls of
- *    `next` in a row visit each of the n endpoints k times.
+ * 1. While the list and `tried` stay the same, any n·k calls of `next` in a row
+ *    visit each of the n endpoints that are not in `tried` k times.
  * 2. An update goes on where the rotation was: the endpoint that was next, or
  *    the first one after it that is still there, is next.
  * 3. An update never makes the endpoint that was picked last be the next one,
@@ -52,6 +57,11 @@ export class Rotation {
     return index === undefined ? undefined : this.#candidates[index]!.endpoint;
   }
 
+  /** Whether `next` would find one. */
+  hasOther(tried: Keys): boolean {
+    return this.#candidates.some(({ key }) => !tried.has(key));
+  }
+
   /**
    * The next one whose key is not in `tried`; `undefined` if there is none.
    *
@@ -60,7 +70,7 @@ export class Rotation {
    *   of them, where the turn alone costs the same for any number
    */
   next(
-    tried: ReadonlySet<string>,
+    tried: Keys,
     open?: ReadonlyMap<string, number>,
   ): Candidate | undefined {
     const count = this.#candidates.length;

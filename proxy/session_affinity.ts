@@ -47,8 +47,8 @@ type Remembered =
 export interface RecallOptions {
   /** It is in the list that the client came to: this finds it. */
   readonly endpoints: { get(key: string): unknown };
-  /** It is not in here: it has failed this very connection. */
-  readonly tried: ReadonlySet<string>;
+  /** It is not in here: it has failed this very connection, or others. */
+  readonly tried: { has(key: string): boolean };
 }
 
 /**
@@ -56,7 +56,7 @@ export interface RecallOptions {
  *
  * 1. A choice holds while it is younger than the timeout, counted from its
  *    last use (4.9, 4.11), by the timeout as it is now (4.16).
- * 2. Only `retain` and a failed dial (`tried`) end it sooner. Then it is
+ * 2. Only `retain` and failed dials (`tried`) end it sooner. Then it is
  *    forgotten for good: an endpoint that returns is a new one (4.12, 4.13).
  * 3. A client has one choice for each list, since lists need not overlap. It
  *    comes to a list where it has none with a choice from another list, if

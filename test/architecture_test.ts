@@ -70,6 +70,7 @@ const PURE = [
   "proxy/desired_state.ts",
   "proxy/distribution.ts",
   "proxy/duration.ts",
+  "proxy/ejection.ts",
   "proxy/endpoint.ts",
   "proxy/forwarding_policy.ts",
   "proxy/ip.ts",

@@ -6,7 +6,7 @@
  * @module
  */
 import { Distribution } from "../distribution.ts";
-import { endpointKey } from "../load_balancer.ts";
+import { endpointKey, type LoadBalancer } from "../load_balancer.ts";
 import {
   CONNECTION_BOUNDS_S,
   DIAL_BOUNDS_S,
@@ -88,12 +88,18 @@ export class ForwarderCounters {
   /**
    * A copy: later events do not change it.
    *
-   * @param affinityEntries counted by the load balancer
+   * @param balancer counts what it remembers itself
    */
-  snapshot(affinityEntries = 0): ForwarderStats {
+  snapshot(
+    balancer?: Pick<LoadBalancer, "affinityEntries" | "ejectedUntil">,
+  ): ForwarderStats {
     const endpoints = new Map<string, EndpointStats>();
     for (const [key, entry] of this.#endpoints) {
-      endpoints.set(key, { ...entry });
+      const ejectedUntil = balancer?.ejectedUntil(key) ?? 0;
+      endpoints.set(
+        key,
+        ejectedUntil === 0 ? { ...entry } : { ...entry, ejectedUntil },
+      );
     }
     return {
       connectionsOpen: this.connectionsOpen,
@@ -102,7 +108,7 @@ export class ForwarderCounters {
       connectionsRefused: this.connectionsRefused,
       flowsEvicted: this.flowsEvicted,
       datagramsDropped: this.datagramsDropped,
-      affinityEntries,
+      affinityEntries: balancer?.affinityEntries ?? 0,
       dialFailures: this.#dialFailures,
       dialTimeouts: this.#dialTimeouts,
       ...(this.#dialSeconds === undefined

@@ -183,6 +183,11 @@ export interface EndpointStats {
   readonly connectionsOpen: number;
   readonly connectionsTotal: number;
   readonly dialFailures: number;
+  /**
+   * Ejected for failed dials: new connections go elsewhere, until a trial that
+   * is due then (milliseconds since 1970). Missing: it is not.
+   */
+  readonly ejectedUntil?: number;
 }
 
 /** The forwarding of one ServicePort. */

@@ -13,6 +13,7 @@ import type {
 } from "../../proxy/engine/engine.ts";
 import type { Clock } from "../../watch/clock.ts";
 import { within } from "../support/tcp.ts";
+import { ejectionTests } from "./engine_ejection.ts";
 import { endpointTests } from "./engine_endpoints.ts";
 import { lifeTests } from "./engine_life.ts";
 import { policyTests } from "./engine_policies.ts";
@@ -106,6 +107,7 @@ export function runEngineConformance(suite: EngineConformance): void {
   const tests = [
     ...streamTests,
     ...endpointTests,
+    ...ejectionTests,
     ...policyTests,
     ...lifeTests,
     ...udpTests,

@@ -86,20 +86,6 @@ export const endpointTests: readonly EngineTest[] = [
     },
   },
   {
-    name: "[3.9] an endpoint that refused is asked again by later connections",
-    async run(engine) {
-      await using server = namedServer("good");
-      const { forwarder, address } = await engine.listen([
-        refusing(),
-        server.address,
-      ]);
-      for (let count = 1; count <= 3; count++) {
-        assert.equal(await ask(address), "good");
-        assert.equal(forwarder.stats().dialFailures, count);
-      }
-    },
-  },
-  {
     name: "[0.3] an endpoint sees our address, whoever its client is",
     missing: Deno.build.os === "linux"
       ? undefined

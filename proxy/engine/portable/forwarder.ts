@@ -17,6 +17,7 @@ import {
 import { RepeatedLog } from "../../repeated_log.ts";
 import { Admission, type CidrSet, peerIp } from "../admission.ts";
 import { ForwarderCounters } from "../counters.ts";
+import { answersAgain, ejected, type LoggedEvent } from "../ejection_events.ts";
 import type { OwnAddresses } from "../own_addresses.ts";
 import { proxyHeader } from "../proxy_protocol.ts";
 import type {
@@ -134,7 +135,7 @@ export class PortableForwarder implements Forwarder {
   }
 
   stats(): ForwarderStats {
-    return this.#counters.snapshot(this.#balancer.affinityEntries);
+    return this.#counters.snapshot(this.#balancer);
   }
 
   async close(signal: AbortSignal): Promise<void> {
@@ -219,6 +220,8 @@ export class PortableForwarder implements Forwarder {
           "Cannot dial endpoint; trying the next",
           { endpoint: key, ...failure },
         );
+        const ejectedMs = this.#balancer.failed(key);
+        if (ejectedMs !== undefined) this.#report(ejected(key, ejectedMs));
       },
     });
     if (found.type !== "connected") {
@@ -231,6 +234,7 @@ export class PortableForwarder implements Forwarder {
     const answeredAt = performance.now();
     this.#counters.dialled((answeredAt - arrivedAt) / 1_000);
     this.#counters.endpointOpened(key);
+    if (this.#balancer.answered(key)) this.#report(answersAgain(key));
     tune(found.connection);
     const activity: Activity = { bytes: 0, isAnswerDue: false, writes: 0 };
     const ageing = this.#ages.add(connection, activity);
@@ -263,6 +267,10 @@ export class PortableForwarder implements Forwarder {
     if (proxyProtocol === "none") return {};
     const connection = { source: client, destination };
     return { preface: proxyHeader(proxyProtocol, connection) };
+  }
+
+  #report({ kind, message, properties }: LoggedEvent): void {
+    this.#log.report(kind, message, properties);
   }
 
   #failed(reason: string, cause: unknown): void {

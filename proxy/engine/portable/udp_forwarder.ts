@@ -125,7 +125,7 @@ export class UdpForwarder implements Forwarder {
   }
 
   stats(): ForwarderStats {
-    return this.#counters.snapshot(this.#balancer.affinityEntries);
+    return this.#counters.snapshot(this.#balancer);
   }
 
   /** Flows end with their listeners: there is nothing to wait for. */

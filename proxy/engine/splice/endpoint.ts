@@ -44,6 +44,11 @@ export class Endpoint implements EndpointAddress {
     this.#line.add(ENDPOINT_CELLS.dialFailures, 1);
   }
 
+  /** @param time milliseconds since 1970; 0: it is not ejected */
+  ejectedUntil(time: number): void {
+    this.#line.set(ENDPOINT_CELLS.ejectedUntil, time);
+  }
+
   opened(): void {
     this.#line.add(ENDPOINT_CELLS.connectionsOpen, 1);
     this.#line.add(ENDPOINT_CELLS.connectionsTotal, 1);

@@ -147,10 +147,12 @@ export class SpliceForwarder implements Forwarder {
     for (const [key, { line, goneSince }] of this.#endpoints) {
       const connectionsOpen = line.get(ENDPOINT_CELLS.connectionsOpen);
       if (goneSince !== undefined && connectionsOpen === 0) continue;
+      const ejectedUntil = line.get(ENDPOINT_CELLS.ejectedUntil);
       endpoints.set(key, {
         connectionsOpen,
         connectionsTotal: line.get(ENDPOINT_CELLS.connectionsTotal),
         dialFailures: line.get(ENDPOINT_CELLS.dialFailures),
+        ...(ejectedUntil === 0 ? {} : { ejectedUntil }),
       });
     }
     return {

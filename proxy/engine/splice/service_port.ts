@@ -13,6 +13,7 @@ import {
   LoadBalancer,
 } from "../../load_balancer.ts";
 import type { Admission, CidrSet } from "../admission.ts";
+import { answersAgain, ejected, type LoggedEvent } from "../ejection_events.ts";
 import type {
   EndpointAddress,
   ForwardingPolicy,
@@ -58,14 +59,7 @@ export interface ServicePortHost extends SearchTools {
     },
     ended: () => void,
   ): void;
-  log(
-    port: number,
-    event: {
-      readonly kind: string;
-      readonly message: string;
-      readonly properties: Readonly<Record<string, unknown>>;
-    },
-  ): void;
+  log(port: number, event: LoggedEvent): void;
   endpointGone(port: number, key: string, generation: number): void;
   drained(port: number): void;
 }
@@ -145,6 +139,7 @@ export class ServicePort implements SearchOwner {
     this.#balancer.update(policy);
     this.#countAffinity();
     for (const endpoint of [...this.#endpoints.values()]) {
+      this.#showEjection(endpoint);
       this.#forgetIfGone(endpoint);
     }
   }
@@ -222,6 +217,11 @@ export class ServicePort implements SearchOwner {
         message: "Cannot dial endpoint; trying the next",
         properties: { endpoint: endpoint.key, ...failure },
       });
+      const forMs = this.#balancer.failed(endpoint.key);
+      if (forMs !== undefined) {
+        this.#host.log(this.#port, ejected(endpoint.key, forMs));
+        this.#showEjection(endpoint);
+      }
     }
     this.#forgetIfGone(endpoint);
   }
@@ -240,6 +240,10 @@ export class ServicePort implements SearchOwner {
     const answeredAt = performance.now();
     this.#timings.dialled((answeredAt - search.startedAt) / 1_000);
     to.opened();
+    if (this.#balancer.answered(to.key)) {
+      this.#host.log(this.#port, answersAgain(to.key));
+      this.#showEjection(to);
+    }
     if (this.#policy.affinityMs > 0) this.#countAffinity();
     if (destination !== undefined) {
       this.#introduce(found.endpoint.fd, search.arrival.client, destination);
@@ -304,6 +308,10 @@ export class ServicePort implements SearchOwner {
     // From here on its counter lines may be another's.
     this.#host.timers.clear(this.#affinityTimer);
     this.#host.drained(this.#port);
+  }
+
+  #showEjection(endpoint: Endpoint): void {
+    endpoint.ejectedUntil(this.#balancer.ejectedUntil(endpoint.key));
   }
 
   #forgetIfGone(endpoint: Endpoint): void {

@@ -33,6 +33,8 @@ export const ENDPOINT_CELLS = {
   connectionsOpen: 0,
   connectionsTotal: 1,
   dialFailures: 2,
+  /** No count but a time, milliseconds since 1970; 0: it is not ejected. */
+  ejectedUntil: 3,
 } as const;
 
 /** Eight cells. */
