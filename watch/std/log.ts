@@ -130,7 +130,9 @@ function textLine(record: LogRecord, stacks: boolean): string {
   for (const [name, value] of Object.entries(record.properties)) {
     line += ` ${name}=${propertyText(value)}`;
     if (stacks && value instanceof Error && value.stack !== undefined) {
-      line += "\n" + value.stack.replace(/^/gm, "    ");
+      // Its first lines are the message, which may be from outside.
+      line += value.stack.split("\n").map((text) => `\n    ${oneLine(text)}`)
+        .join("");
     }
   }
   return line + "\n";
@@ -172,10 +174,17 @@ function escaped(value: unknown): string {
   return oneLine(JSON.stringify(value));
 }
 
+/**
+ * Control and format characters by their numbers: the first can start a line or
+ * move the cursor, the second write from right to left.
+ */
 function oneLine(text: string): string {
   return text.replace(
-    /[\p{Cc}\u2028\u2029]/gu,
-    (character) =>
-      "\\u" + character.charCodeAt(0).toString(16).padStart(4, "0"),
+    /[\p{Cc}\p{Cf}\u2028\u2029]/gu,
+    (character) => character.split("").map(escapedUnit).join(""),
   );
+}
+
+function escapedUnit(unit: string): string {
+  return "\\u" + unit.charCodeAt(0).toString(16).padStart(4, "0");
 }

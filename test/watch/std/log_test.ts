@@ -35,12 +35,26 @@ Deno.test("text from outside cannot forge a line or move the cursor", async () =
     {},
     (logger) =>
       logger.warn("Cannot read\nERROR main: forged", {
-        name: "a\nERROR main: forged \u001b[2J\u009b",
+        name: "a\nERROR main: forged \u001b[2J\u009b\u202e\u{e0001}",
       }),
   );
   assert.equal(lines.length, 1);
   assert.equal(lines[0]?.split("\n").length, 2);
-  assert.ok(!/\p{Cc}(?!$)/u.test((lines[0] ?? "").trimEnd()));
+  assert.ok(!/[\p{Cc}\p{Cf}]/u.test((lines[0] ?? "").trimEnd()));
+  assert.match(
+    lines[0] ?? "",
+    /forged \\u001b\[2J\\u009b\\u202e\\udb40\\udc01"/,
+  );
+});
+
+Deno.test("a message with its stack stays apart from other lines", async () => {
+  const [text = ""] = await logged(
+    { stacks: true },
+    (logger) =>
+      logger.error("Failed", { error: new Error("a\nERROR main: \u001b[2J") }),
+  );
+  assert.match(text, /\n {4}ERROR main: \\u001b\[2J\n/);
+  assert.ok(!/[^\P{Cc}\n]/u.test(text));
 });
 
 Deno.test("an error is told with its causes, its stack only when asked", async () => {
