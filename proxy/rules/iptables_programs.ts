@@ -223,7 +223,13 @@ export function iptablesReason(error: CommandError): string {
   if (isWithoutLock(error)) {
     return `${firstLine(error)}; XTABLES_LOCKFILE names another file`;
   }
-  if (isNotPermitted(error)) return "needs CAP_NET_ADMIN (run as root)";
+  if (isNotPermitted(error)) {
+    // The legacy kind speaks to the kernel by a raw socket.
+    const needs = /legacy/.test(error.stderr)
+      ? "CAP_NET_ADMIN and CAP_NET_RAW"
+      : "CAP_NET_ADMIN";
+    return `needs ${needs} (run as root)`;
+  }
   return firstLine(error);
 }
 

@@ -107,6 +107,12 @@ Deno.test("a failure of iptables is told in one sentence, and by its kind", () =
       false,
     ],
     [
+      4,
+      "iptables-legacy-restore v1.8.9 (legacy): iptables-restore: unable to initialize table 'nat'\n\nFatal: Permission denied (you must be root)\n",
+      "needs CAP_NET_ADMIN and CAP_NET_RAW (run as root)",
+      false,
+    ],
+    [
       2,
       "iptables-restore v1.8.9 (legacy): Couldn't load match `nosuch':No such file or directory\n\nError occurred at line: 2\nTry `iptables-restore -h' or 'iptables-restore --help' for more information.\n",
       "iptables-restore v1.8.9 (legacy): Couldn't load match `nosuch':No such file or directory",
