@@ -12,6 +12,7 @@ import { reachableEndpoints, type ServicePortState } from "./desired_state.ts";
 import type { Engine, Forwarder, Listener } from "./engine/engine.ts";
 import { forwardingPolicy } from "./forwarding_policy.ts";
 import { bindReason } from "./bind_reason.ts";
+import { formatHostPort } from "./ip.ts";
 import {
   addressKey,
   listenAddresses,
@@ -223,12 +224,12 @@ export class PortProxy {
         this.#pass.opened({ address, listen: listener.address });
         this.#failures.delete(key);
         this.#revision++;
+        const { ip, port } = listener.address;
         logger.info(`added service port ${address.name} ${key}`, {
           endpoints: reachableEndpoints(this.#state).length,
-          ...(listener.address.ip === address.ip &&
-              listener.address.port === address.port
+          ...(ip === address.ip && port === address.port
             ? {}
-            : { listen: `${listener.address.ip}:${listener.address.port}` }),
+            : { listen: formatHostPort(ip, port) }),
         });
       } catch (error) {
         this.#fail(key, {
