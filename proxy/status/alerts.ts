@@ -67,6 +67,16 @@ const ALERTS: readonly Alert[] = [
       "All endpoints refuse or do not answer in time. Are the pods listening on the target port, and does a NetworkPolicy keep the nodes out?",
   },
   {
+    name: "KubePortalEndpointsEjected",
+    expr: `${metric("kube_portal_endpoints_ejected")} > 0`,
+    for: "5m",
+    severity: "warning",
+    summary:
+      "{{ $value }} endpoints of {{ $labels.service_namespace }}/{{ $labels.service_name }} take no connection from {{ $labels.instance }}",
+    description:
+      "The API says that they are ready, and dials to them fail: kube-portal status names them. A dead node, a NetworkPolicy, or a port that nobody listens on?",
+  },
+  {
     name: "KubePortalSlowToProgram",
     expr: `histogram_quantile(0.99, sum by (le, instance) (rate(${
       metric("kubeproxy_network_programming_duration_seconds")

@@ -136,6 +136,13 @@ const PANELS: readonly Panel[] = [
         ),
         legend: "dials: {{reason}}",
       },
+      {
+        expr: sumBy(
+          "instance",
+          gauge("kube_portal_endpoints_ejected", SERVICE),
+        ),
+        legend: "endpoints ejected by {{instance}}",
+      },
     ],
   },
   {

@@ -247,6 +247,8 @@ export const SAMPLES: Readonly<
       refused: totals.dialRefusals,
       timeout: totals.dialTimeouts,
     })),
+  kube_portal_endpoints_ejected: (scrape) =>
+    eachPort(ofProtocol(scrape, "TCP"), ({ ejected }) => ejected),
   kube_portal_dial_duration_seconds: (scrape) =>
     eachPortHistogram(
       "kube_portal_dial_duration_seconds",

@@ -149,6 +149,11 @@ const OWN = {
     "Dials that an endpoint did not accept; reason: refused or timeout",
     [...PORT, "reason"],
   ),
+  kube_portal_endpoints_ejected: spec(
+    "gauge",
+    "Endpoints passed over for failed dials, until a trial succeeds",
+    PORT,
+  ),
   kube_portal_dial_duration_seconds: spec(
     "histogram",
     "From a client's arrival until an endpoint had answered (TCP)",

@@ -23,11 +23,17 @@ export interface AddressRow {
 
 /**
  * - `ready`: gets new connections, unless a policy keeps it out
+ * - `ejected`: would get them, but did not take the last ones it was offered
  * - `terminating`: on its way out, and still serving: the last resort
  * - `draining`: gets no new connections, and has open ones
  * - `not ready`: gets none and has none
  */
-export type EndpointState = "ready" | "terminating" | "draining" | "not ready";
+export type EndpointState =
+  | "ready"
+  | "ejected"
+  | "terminating"
+  | "draining"
+  | "not ready";
 
 export interface EndpointRow {
   readonly address: string;
@@ -75,6 +81,8 @@ export interface PortCounts {
   readonly bytesToEndpoints: number;
   readonly bytesToClients: number;
   readonly affinityEntries: number;
+  /** Endpoints that are passed over for failed dials, now. */
+  readonly ejected: number;
 }
 
 export interface PortRowOptions {
@@ -164,6 +172,7 @@ export function endpointRows(
       address: endpoint.key,
       state: stateOf(endpoint, {
         isReachable: reachable.has(endpoint.key),
+        isEjected: stats.ejectedUntil !== undefined,
         open: stats.connectionsOpen,
       }),
       node: endpoint.nodeName,
@@ -187,8 +196,13 @@ export function endpointRows(
 
 function stateOf(
   { ready, serving, terminating }: Endpoint,
-  { isReachable, open }: { isReachable: boolean; open: number },
+  { isReachable, isEjected, open }: {
+    isReachable: boolean;
+    isEjected: boolean;
+    open: number;
+  },
 ): EndpointState {
+  if (isReachable && isEjected) return "ejected";
   if (ready) return "ready";
   if (isReachable && serving && terminating) return "terminating";
   if (open > 0) return "draining";
@@ -213,5 +227,14 @@ export function portCounts(stats: ForwarderStats): PortCounts {
     bytesToEndpoints: stats.bytesToEndpoints,
     bytesToClients: stats.bytesToClients,
     affinityEntries: stats.affinityEntries,
+    ejected: ejectedEndpoints(stats),
   };
+}
+
+export function ejectedEndpoints({ endpoints }: ForwarderStats): number {
+  let count = 0;
+  for (const { ejectedUntil } of endpoints.values()) {
+    if (ejectedUntil !== undefined) count++;
+  }
+  return count;
 }

@@ -8,6 +8,7 @@
 import { Distribution, type DistributionView } from "../distribution.ts";
 import type { ForwarderStats } from "../engine/engine.ts";
 import type { ServicePort } from "../service_port.ts";
+import { ejectedEndpoints } from "./port_row.ts";
 
 /** Service ports with series of their own. */
 export const PORT_SERIES_MAX = 500;
@@ -37,6 +38,7 @@ export interface PortSeries {
   /** Gauges. */
   open: number;
   affinityEntries: number;
+  ejected: number;
 }
 
 /** One forwarder and the Service port it is for. */
@@ -155,13 +157,15 @@ function seriesOf(slot: Slot): PortSeries {
   addTotals(totals, slot.retired);
   let open = 0;
   let affinityEntries = 0;
+  let ejected = 0;
   for (const stats of slot.live.values()) {
     addTo(totals, stats);
     open += stats.connectionsOpen;
     affinityEntries += stats.affinityEntries;
+    ejected += ejectedEndpoints(stats);
   }
   const { labels, isUdp } = slot;
-  return { labels, isUdp, totals, open, affinityEntries };
+  return { labels, isUdp, totals, open, affinityEntries, ejected };
 }
 
 function noTotals(): PortTotals {

@@ -282,5 +282,5 @@ function areEqual(a: PortCounts, b: PortCounts): boolean {
     a.refused === b.refused && a.dialFailures === b.dialFailures &&
     a.bytesToEndpoints === b.bytesToEndpoints &&
     a.bytesToClients === b.bytesToClients &&
-    a.affinityEntries === b.affinityEntries;
+    a.affinityEntries === b.affinityEntries && a.ejected === b.ejected;
 }

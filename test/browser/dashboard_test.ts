@@ -4,6 +4,7 @@
  * asks anybody but its own server.
  */
 import assert from "node:assert/strict";
+import type { EndpointStats } from "../../proxy/engine/engine.ts";
 import {
   browser,
   DESKTOP,
@@ -54,9 +55,9 @@ function source(): FakeSource {
     connectionsTotal: 1_204,
     bytesToEndpoints: 512_000,
     bytesToClients: 88_400_000,
-    endpoints: new Map([
+    endpoints: new Map<string, EndpointStats>([
       ["10.244.1.7:8080", counts(18)],
-      ["10.244.2.4:8080", counts(9)],
+      ["10.244.2.4:8080", { ...counts(9), ejectedUntil: 1 }],
       ["10.244.2.5:8080", counts(3)],
       ["10.244.9.9:8080", counts(1)],
     ]),
@@ -100,7 +101,7 @@ testWith(
         states.map((text) => text.split(/\s*[\t\n]+\s*/).slice(0, 3)),
         [
           ["10.244.1.7:8080", "ready, on this node", "18"],
-          ["10.244.2.4:8080", "ready", "9"],
+          ["10.244.2.4:8080", "ejected", "9"],
           ["10.244.2.5:8080", "draining", "3"],
           ["10.244.2.6:8080", "not ready", "0"],
           ["10.244.9.9:8080", "draining", "1"],

@@ -124,6 +124,7 @@ function contents(port, endpoints, overview) {
       Failed: count(counts.failed),
       "Turned away": count(counts.refused),
       "Failed dials": count(counts.dialFailures),
+      ...(counts.ejected > 0 ? { "Ejected now": count(counts.ejected) } : {}),
       ...(row.affinitySeconds > 0
         ? { "Remembered clients": count(counts.affinityEntries) }
         : {}),

@@ -130,7 +130,7 @@ function wires(endpoints, rows) {
   const most = Math.max(1, ...endpoints.map(({ open }) => open));
   const lines = endpoints.map(({ open, state }, index) => {
     const y = index * FAN_PX + FAN_PX / 2;
-    const isIdle = state === "not ready";
+    const isIdle = state === "not ready" || state === "ejected";
     return svg("path", {
       d: `M0 ${from} C 28 ${from}, 28 ${y}, 54 ${y}`,
       class: isIdle ? "idle" : open > 0 ? "busy" : "",

@@ -1,6 +1,9 @@
 import assert from "node:assert/strict";
 import { Distribution } from "../../../proxy/distribution.ts";
-import { DIAL_BOUNDS_S } from "../../../proxy/engine/engine.ts";
+import {
+  DIAL_BOUNDS_S,
+  type EndpointStats,
+} from "../../../proxy/engine/engine.ts";
 import { METRIC_NAMES, METRICS } from "../../../proxy/status/metric_table.ts";
 import { Metrics } from "../../../proxy/status/metrics.ts";
 import { service, slice } from "../../support/objects.ts";
@@ -121,6 +124,12 @@ Deno.test("[7.36] Metrics counts Service ports that a policy Local leaves withou
   );
 });
 
+const NO_CONNECTIONS = {
+  connectionsOpen: 0,
+  connectionsTotal: 0,
+  dialFailures: 0,
+};
+
 Deno.test("Metrics tells of each Service port what its engine counted", async () => {
   const source = new FakeSource();
   const [tcp, udp] = source.set(service("ns/a", {
@@ -142,6 +151,10 @@ Deno.test("Metrics tells of each Service port what its engine counted", async ()
     bytesToClients: 200,
     affinityEntries: 6,
     dialSeconds,
+    endpoints: new Map<string, EndpointStats>([
+      ["10.0.0.1:80", { ...NO_CONNECTIONS, ejectedUntil: 1 }],
+      ["10.0.0.2:80", NO_CONNECTIONS],
+    ]),
   });
   udp?.count({ connectionsOpen: 1, flowsEvicted: 2, datagramsDropped: 3 });
   const found = await scrape(source);
@@ -159,6 +172,8 @@ Deno.test("Metrics tells of each Service port what its engine counted", async ()
     [`kube_portal_bytes_total${web(',direction="to_endpoint"')}`]: 100,
     [`kube_portal_bytes_total${web(',direction="to_client"')}`]: 200,
     [`kube_portal_affinity_entries${web()}`]: 6,
+    [`kube_portal_endpoints_ejected${web()}`]: 1,
+    [`kube_portal_endpoints_ejected${dns}`]: undefined,
     [`kube_portal_dial_duration_seconds_bucket${web(',le="0.001"')}`]: 0,
     [`kube_portal_dial_duration_seconds_bucket${web(',le="0.0025"')}`]: 1,
     [`kube_portal_dial_duration_seconds_count${web()}`]: 1,

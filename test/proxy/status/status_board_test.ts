@@ -1,4 +1,5 @@
 import assert from "node:assert/strict";
+import type { EndpointStats } from "../../../proxy/engine/engine.ts";
 import { StatusBoard } from "../../../proxy/status/status_board.ts";
 import { service, slice } from "../../support/objects.ts";
 import { FakePort, FakeSource } from "../../support/status_source.ts";
@@ -146,13 +147,15 @@ Deno.test("StatusBoard.endpoints() knows every state of an endpoint", () => {
       { ip: "10.0.0.2", ready: false, serving: true, terminating: true },
       { ip: "10.0.0.3", ready: false, serving: true, terminating: true },
       { ip: "10.0.0.4", ready: false },
+      { ip: "10.0.0.5" },
     ],
   })]);
   const one = { connectionsOpen: 1, connectionsTotal: 2, dialFailures: 3 };
   port?.count({
-    endpoints: new Map([
+    endpoints: new Map<string, EndpointStats>([
       ["10.0.0.1:8080", one],
       ["10.0.0.3:8080", one],
+      ["10.0.0.5:8080", { ...one, ejectedUntil: 1 }],
       ["10.0.0.9:8080", one],
       ["10.0.0.8:8080", { ...one, connectionsOpen: 0 }],
     ]),
@@ -167,6 +170,7 @@ Deno.test("StatusBoard.endpoints() knows every state of an endpoint", () => {
       "10.0.0.2:8080 terminating false 0",
       "10.0.0.3:8080 draining false 1",
       "10.0.0.4:8080 not ready false 0",
+      "10.0.0.5:8080 ejected false 1",
       "10.0.0.9:8080 draining false 1",
     ],
   );
