@@ -13,6 +13,8 @@ import {
   type ModeInput,
   modeInput,
 } from "../rules/modes/mode_input.ts";
+import { compileNftables } from "../rules/modes/nftables/compile.ts";
+import { tableText } from "../rules/modes/nftables/text.ts";
 import { modeSettings } from "./config_meaning.ts";
 import { UserError } from "./errors.ts";
 import { RENDER_FLAGS } from "./flag_tables.ts";
@@ -33,7 +35,9 @@ export interface RenderOptions {
 type Renderer = (input: ModeInput, options: RenderOptions) => string;
 
 /** Compiles and prints; a mode's compiler is `proxy/rules/modes/MODE/`. */
-const RENDERERS: Readonly<Partial<Record<KernelMode, Renderer>>> = {};
+const RENDERERS: Readonly<Partial<Record<KernelMode, Renderer>>> = {
+  nftables: (input) => tableText(compileNftables(input)),
+};
 
 const FAMILIES: Readonly<Record<string, IpFamily>> = {
   ipv4: "IPv4",

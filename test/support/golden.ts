@@ -1,0 +1,54 @@
+/**
+ * The cluster for which a real kube-proxy's rules were recorded
+ * (`test/fixture/golden/`), as desired state, and what else went into them.
+ *
+ * @module
+ */
+import { buildDesiredState } from "../../proxy/desired_state.ts";
+import type { IpFamily } from "../../proxy/ip.ts";
+import {
+  DEFAULT_MODE_SETTINGS,
+  type KernelMode,
+  type ModeInput,
+  modeInput,
+} from "../../proxy/rules/modes/mode_input.ts";
+import {
+  decodeEndpointSlice,
+  decodeNode,
+  decodeService,
+} from "../../watch/decode.ts";
+
+const GOLDEN = new URL("../fixture/golden/", import.meta.url);
+
+export function goldenText(name: string): string {
+  return Deno.readTextFileSync(new URL(name, GOLDEN));
+}
+
+function items(name: string): unknown[] {
+  return (JSON.parse(goldenText(name)) as { items: unknown[] }).items;
+}
+
+/** What each mode was given. */
+export function goldenInput(mode: KernelMode, family: IpFamily): ModeInput {
+  const nodes = items("input-nodes.json").map(decodeNode);
+  const name = "kp";
+  return modeInput({
+    mode,
+    family,
+    state: buildDesiredState(
+      items("input-services.json").map(decodeService),
+      {
+        slices: items("input-endpointslices.json").map(decodeEndpointSlice),
+        node: { name, zone: "zone-a" },
+      },
+    ),
+    settings: {
+      ...DEFAULT_MODE_SETTINGS,
+      clusterCidrs: ["10.244.0.0/16"],
+    },
+    nodeName: name,
+    node: nodes.find(({ metadata }) => metadata.name === name),
+    interfaceIps: ["127.0.0.1", "::1", "10.200.0.2"],
+    serviceCidrs: ["10.96.0.0/16"],
+  });
+}
