@@ -6,6 +6,7 @@
  */
 import type { Clock } from "../../watch/clock.ts";
 import type { Engine, NamespaceOpener } from "./engine.ts";
+import type { ListeningSockets } from "./listening_sockets.ts";
 import { createPortableEngine } from "./portable/engine.ts";
 import { createSpliceEngine, WORKERS } from "./splice/engine.ts";
 
@@ -19,6 +20,8 @@ export interface ChooseEngineOptions {
   readonly udpTimeoutMs?: number;
   /** Without it, nothing can listen in another network namespace. */
   readonly namespaces?: NamespaceOpener;
+  /** Where listeners of `splice` come from, if not from itself. */
+  readonly sockets?: ListeningSockets | undefined;
 }
 
 /** An engine, which is to be disposed of at the end. */

@@ -14,6 +14,7 @@ import type {
   NamespaceOpener,
   RedirectedListener,
 } from "../engine.ts";
+import { ListeningSockets } from "../listening_sockets.ts";
 import { DIAL_TIMEOUTS_MS } from "../portable/dial.ts";
 import { LINGER_MS } from "../portable/splice.ts";
 import { DataThreads } from "./data_threads.ts";
@@ -31,6 +32,8 @@ export interface SpliceEngineOptions {
   readonly clock: Clock;
   /** Without it, nothing can listen in another network namespace. */
   readonly namespaces?: NamespaceOpener;
+  /** Where its listeners come from; without it, it makes them itself. */
+  readonly sockets?: ListeningSockets | undefined;
   /** Data threads; {@linkcode WORKERS}. */
   readonly workers?: number;
   /** Forwards UDP; without one, `listen` for UDP throws. */
@@ -110,10 +113,10 @@ class LinuxEngine implements SpliceEngine {
         threads.send({ type: "table", memory }, "all")
       ),
       listeners: new ListenerSet({
-        libc,
         threads,
+        sockets: options.sockets ??
+          new ListeningSockets(libc, options.namespaces),
         freeBind: options.freeBind ?? false,
-        namespaces: options.namespaces,
       }),
       log: new EngineLog(options.clock),
     };

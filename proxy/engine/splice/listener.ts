@@ -100,6 +100,8 @@ export class AcceptingListener implements EventHandler {
 
   close(): void {
     this.#host.timers.clear(this.#resume);
+    // Another process may have it too: then closing it ends no events.
+    this.#host.poller.giveAway(this.#fd);
     this.#host.poller.close(this.#fd);
   }
 

@@ -10,22 +10,18 @@ import type {
   ListenAddress,
   Listener,
   ListenOptions,
-  NamespaceOpener,
   RedirectedListener,
 } from "../engine.ts";
-import { openAt } from "../network_namespaces.ts";
+import type { ListeningSockets } from "../listening_sockets.ts";
 import type { DataThreads } from "./data_threads.ts";
 import type { EngineParts } from "./engine.ts";
 import { SpliceForwarder } from "./forwarder.ts";
-import type { Libc } from "./libc.ts";
 import type { Route } from "./messages.ts";
-import { openListeningSocket, stopListening } from "./socket.ts";
 
 export interface ListenerSetOptions {
-  readonly libc: Libc;
   readonly threads: DataThreads;
+  readonly sockets: ListeningSockets;
   readonly freeBind: boolean;
-  readonly namespaces?: NamespaceOpener | undefined;
 }
 
 /** A listener, and the number by which the acceptor knows it. */
@@ -49,12 +45,9 @@ export class ListenerSet {
    * @throws the error of the system
    */
   listen(address: ListenAddress, route: Route | undefined): NumberedListener {
-    const { libc, threads, freeBind, namespaces } = this.#options;
-    const socket = openAt(
-      address,
-      namespaces,
-      () => openListeningSocket(libc, address, { freeBind }),
-    );
+    const { threads, sockets, freeBind } = this.#options;
+    const serviceAddress = route?.options.serviceAddress;
+    const socket = sockets.open(address, { serviceAddress, freeBind });
     const number = ++this.#last;
     threads.send(
       { type: "listen", listener: number, ...socket, route },
@@ -65,7 +58,7 @@ export class ListenerSet {
       address: socket.address,
       close: () => {
         if (!this.#open.delete(listener)) return;
-        stopListening(libc, socket.fd);
+        sockets.close(socket);
         threads.send({ type: "unlisten", listener: number }, "acceptor");
       },
     };
