@@ -101,11 +101,13 @@ export class NodeCluster implements AsyncDisposable {
     assert.doesNotMatch(this.apiserver.output, /Cannot load/);
   }
 
-  async startProxy(): Promise<void> {
+  /** @param args more of them, `--engine=portable` */
+  async startProxy(...args: readonly string[]): Promise<void> {
     this.proxy = this.use(startKubePortal([
       "--steer=route",
       `--master=${SERVER}`,
       `--hostname-override=${NODE_NAME}`,
+      ...args,
     ], { namespace: this.node }));
     await this.proxy.waitFor(" Ready ");
   }
