@@ -15,6 +15,7 @@ import type { Clock } from "../../watch/clock.ts";
 import { within } from "../support/tcp.ts";
 import { ejectionTests } from "./engine_ejection.ts";
 import { endpointTests } from "./engine_endpoints.ts";
+import { faultTests } from "./engine_faults.ts";
 import { lifeTests } from "./engine_life.ts";
 import { policyTests } from "./engine_policies.ts";
 import { streamTests } from "./engine_streams.ts";
@@ -108,6 +109,7 @@ export function runEngineConformance(suite: EngineConformance): void {
     ...streamTests,
     ...endpointTests,
     ...ejectionTests,
+    ...faultTests,
     ...policyTests,
     ...lifeTests,
     ...udpTests,
