@@ -18,8 +18,11 @@ const MAY_IMPORT: Readonly<Record<string, Rule>> = {
   "main.ts": { code: ["proxy/commands", "node"] },
   "watch": { code: ["watch/std", "node"], types: ["kubernetes-types"] },
   "watch/std": { code: ["@logtape/logtape", "js-yaml"] },
+  // An HTTP server: it has never heard of clusters, and serves whoever has an
+  // app.
+  "watch/http": { code: ["node"] },
   "watch/apiserver": {
-    code: ["watch", "watch/std", "hono", "node"],
+    code: ["watch", "watch/std", "watch/http", "hono", "node"],
     types: ["kubernetes-types"],
   },
   "proxy": { code: ["node"], types: ["watch", "proxy/engine/engine.ts"] },
@@ -31,7 +34,7 @@ const MAY_IMPORT: Readonly<Record<string, Rule>> = {
   "proxy/config": { code: ["proxy", "watch/std", "node"] },
   "proxy/explain": { code: ["proxy", "proxy/rules"] },
   "proxy/status": {
-    code: ["proxy", "hono", "prom-client", "uplot", "node"],
+    code: ["proxy", "watch/http", "hono", "prom-client", "uplot", "node"],
     types: ["watch", "proxy/engine/engine.ts"],
   },
   // Instead of main.ts, where all of it is one file.
@@ -41,6 +44,7 @@ const MAY_IMPORT: Readonly<Record<string, Rule>> = {
       "watch",
       "watch/std",
       "watch/apiserver",
+      "watch/http",
       "proxy",
       "proxy/engine",
       "proxy/rules",
@@ -309,4 +313,13 @@ Deno.test("nothing is at the top level but what belongs there", () => {
     !TOP_LEVEL.includes(name) && !made.includes(name)
   );
   assert.deepEqual(strange, []);
+});
+
+Deno.test("every HTTP port is served by watch/http, which no client can hold", () => {
+  // The demo's pods: they stand for somebody else's programs.
+  const without = ["proxy/commands/demo_samples.ts"];
+  const serving = sources.filter((path) =>
+    /\bDeno\.serve\(/.test(read(path)) && !without.includes(path)
+  );
+  assert.deepEqual(serving, []);
 });

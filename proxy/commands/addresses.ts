@@ -5,7 +5,8 @@
  */
 import type { ApiServer, Listening } from "../../watch/apiserver/mod.ts";
 import { canonicalIp, formatHostPort } from "../ip.ts";
-import { type HttpServer, serve } from "../status/http_server.ts";
+import type { Handler } from "../../watch/http/exchange.ts";
+import { type HttpServer, serve } from "../../watch/http/server.ts";
 import { errorLine, UserError } from "./errors.ts";
 import { wholeNumber } from "./flags.ts";
 
@@ -49,15 +50,15 @@ export function bindAddress(
  *
  * @throws {UserError} if the address cannot be had
  */
-export function serveHttp(
+export async function serveHttp(
   { address, flag, handler }: {
     address: BindAddress;
     flag: string;
-    handler: (request: Request) => Response | Promise<Response>;
+    handler: Handler;
   },
-): HttpServer {
+): Promise<HttpServer> {
   try {
-    return serve(address, handler);
+    return await serve(address, handler);
   } catch (error) {
     throw cannotListen(error, { address, advice: chooseAnother(flag) });
   }
@@ -68,12 +69,12 @@ export function serveHttp(
  *
  * @throws {UserError} if the port cannot be had
  */
-export function listenApiserver(
+export async function listenApiserver(
   server: ApiServer,
   { port, flag }: { port: number; flag: string },
-): Listening {
+): Promise<Listening> {
   try {
-    return server.listen({ port });
+    return await server.listen({ port });
   } catch (error) {
     throw cannotListen(error, {
       address: { ip: "127.0.0.1", port },

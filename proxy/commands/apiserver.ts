@@ -31,7 +31,7 @@ export async function apiserverCommand(
       printError(`kube-portal: ${problem.message}\n`);
     }
   }
-  await using listening = listenApiserver(server, { port, flag: "port" });
+  await using listening = await listenApiserver(server, { port, flag: "port" });
   print(
     `API server for development on ${listening.url}; nothing is kept when it ends.
 

@@ -68,10 +68,12 @@ export async function demoCommand(args: readonly string[]): Promise<number> {
   const apiserver = stack.use(
     createApiServer({ serviceCIDRs: [DEMO_SERVICE_CIDR] }),
   );
-  const { url } = stack.use(listenApiserver(apiserver, {
-    port: apiserverPort,
-    flag: "apiserver-port",
-  }));
+  const { url } = stack.use(
+    await listenApiserver(apiserver, {
+      port: apiserverPort,
+      flag: "apiserver-port",
+    }),
+  );
   const config = await loadApiConfig({ master: url, env: new Map() });
   const client = stack.use(createApiClient(config));
   const podsEnd = stack.adopt(new AbortController(), (end) => end.abort());
@@ -88,7 +90,7 @@ export async function demoCommand(args: readonly string[]): Promise<number> {
     async (proxy) => void await proxy.stop(AbortSignal.timeout(DRAIN_MS)),
   );
   const health = healthAddress && stack.adopt(
-    serveHttp({
+    await serveHttp({
       address: healthAddress,
       flag: "healthz-bind-address",
       handler: healthApp(
@@ -112,7 +114,7 @@ export async function demoCommand(args: readonly string[]): Promise<number> {
   );
   pages.catch(() => {});
   const metrics = metricsAddress && stack.adopt(
-    serveHttp({
+    await serveHttp({
       address: metricsAddress,
       flag: "metrics-bind-address",
       handler: async (request) => (await pages)(request),

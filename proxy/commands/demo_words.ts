@@ -3,6 +3,7 @@
  *
  * @module
  */
+import type { HttpServer } from "../../watch/http/server.ts";
 import { formatHostPort } from "../ip.ts";
 import type { RunningProxy } from "./start_proxy.ts";
 import { table } from "./terminal.ts";
@@ -33,8 +34,8 @@ export function tryThis(
   { proxy, apiserverUrl, health, metrics }: {
     proxy: RunningProxy;
     apiserverUrl: string;
-    health: Deno.NetAddr | undefined;
-    metrics: Deno.NetAddr | undefined;
+    health: HttpServer["addr"] | undefined;
+    metrics: HttpServer["addr"] | undefined;
   },
 ): string {
   const first = [...proxy.ports()].flatMap(({ bindings }) => [...bindings])
@@ -56,6 +57,6 @@ export function tryThis(
   return lines.join("\n");
 }
 
-function urlOf({ hostname, port }: Deno.NetAddr): string {
+function urlOf({ hostname, port }: HttpServer["addr"]): string {
   return `http://${formatHostPort(hostname, port)}/`;
 }

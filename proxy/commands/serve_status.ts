@@ -5,10 +5,11 @@
  * @module
  */
 import { getLogger } from "@std/log";
+import type { Handler } from "../../watch/http/exchange.ts";
+import type { HttpServer } from "../../watch/http/server.ts";
 import type { Clock } from "../../watch/mod.ts";
 import { formatHostPort, isLoopback } from "../ip.ts";
 import type { EventFeed } from "../status/event_feed.ts";
-import type { HttpServer } from "../status/http_server.ts";
 import type { StatusBoard } from "../status/status_board.ts";
 import type { StatusSource } from "../status/status_source.ts";
 import { type BindAddress, serveHttp } from "./addresses.ts";
@@ -22,8 +23,6 @@ const RETRY_MS = 5_000;
 
 /** Samples for the plots while no page is open. */
 const LOOK_EVERY_MS = 5_000;
-
-type Handler = (request: Request) => Response | Promise<Response>;
 
 export interface StatusOptions {
   readonly proxy: RunningProxy;
@@ -145,7 +144,7 @@ async function listen(
   let isSaid = false;
   while (!signal.aborted) {
     try {
-      return serveHttp({ address, flag, handler });
+      return await serveHttp({ address, flag, handler });
     } catch (error) {
       if (hardFail) throw error;
       if (!isSaid) {

@@ -212,7 +212,7 @@ export function startProxy(options: StartProxyOptions): RunningProxy {
       if (addressesAreStale) lookAtNode(begun);
       const results = [
         await begun.proxier.sync(changes, signal),
-        serviceHealth.sync(addresses.nodePortIps),
+        await serviceHealth.sync(addresses.nodePortIps),
       ];
       counters.programmed(triggered, clock.now());
       ready.resolve();

@@ -6,6 +6,7 @@
  * @module
  */
 import { type Context, Hono } from "hono";
+import { compress } from "hono/compress";
 import { refusal } from "./access.ts";
 import { liveStream } from "./live_stream.ts";
 import { PAGE_FILES } from "./page_files.ts";
@@ -56,6 +57,8 @@ export function dashboardApp(options: DashboardOptions): Hono {
     }
     return await next();
   });
+  // Events excepted, which have to go out one by one.
+  app.use(compress());
   for (const { path, type, text } of PAGE_FILES) {
     app.get(path, () => answer(text, 200, { "Content-Type": type }));
   }

@@ -6,6 +6,7 @@
  * @module
  */
 import { Hono } from "hono";
+import { compress } from "hono/compress";
 import type { Metrics } from "./metrics.ts";
 
 export interface MetricsAppOptions {
@@ -43,7 +44,7 @@ export function metricsApp(options: MetricsAppOptions): Hono {
     });
   }
   app.get("/proxyMode", () => plain(PROXY_MODE));
-  app.get("/metrics", async (context) => {
+  app.get("/metrics", compress(), async (context) => {
     const accept = context.req.header("Accept");
     const { contentType, text } = await options.metrics.expose(accept);
     return new Response(text, { headers: { "Content-Type": contentType } });

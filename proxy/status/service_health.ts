@@ -17,7 +17,7 @@ import { getLogger } from "@std/log";
 import { bindReason } from "../bind_reason.ts";
 import { localReadyCount, type ServiceState } from "../desired_state.ts";
 import { formatHostPort, type IpFamily, ipFamily } from "../ip.ts";
-import { type HttpServer, serve } from "./http_server.ts";
+import { type HttpServer, serve } from "../../watch/http/server.ts";
 import type { StateChanges } from "../state_tracker.ts";
 
 const logger = getLogger("status");
@@ -123,7 +123,7 @@ export class ServiceHealth implements AsyncDisposable {
    *
    * @returns `again` if some port could not be had
    */
-  sync(ips: readonly string[]): "done" | "again" {
+  async sync(ips: readonly string[]): Promise<"done" | "again"> {
     const isIdle = this.#noted.size === 0 && this.#isComplete &&
       this.#ips === ips;
     if (isIdle) return "done";
@@ -133,7 +133,7 @@ export class ServiceHealth implements AsyncDisposable {
     // Listeners nobody wants are closed before any is opened: a port can
     // change hands.
     for (const entry of this.#all()) this.#closeOthers(entry);
-    for (const entry of this.#all()) this.#open(entry);
+    for (const entry of this.#all()) await this.#open(entry);
     this.#isComplete = this.failures.length === 0;
     return this.#isComplete ? "done" : "again";
   }
@@ -175,11 +175,11 @@ export class ServiceHealth implements AsyncDisposable {
     }
   }
 
-  #open(entry: Entry): void {
+  async #open(entry: Entry): Promise<void> {
     for (const ip of this.#wanted(entry)) {
       if (entry.servers.has(ip)) continue;
       try {
-        entry.servers.set(ip, this.#serve(entry, ip));
+        entry.servers.set(ip, await this.#serve(entry, ip));
         entry.failures.delete(ip);
       } catch (error) {
         this.#fail(entry, ip, bindReason(error));
@@ -187,12 +187,12 @@ export class ServiceHealth implements AsyncDisposable {
     }
   }
 
-  #serve(entry: Entry, ip: string): HttpServer {
+  #serve(entry: Entry, ip: string): Promise<HttpServer> {
     return serve({ ip, port: entry.check.port }, () => {
       // A request that raced with closing gets nothing in particular (6.47).
       if (!entry.servers.has(ip)) return new Response();
       return healthCheckAnswer(entry.check, this.#isHealthy());
-    }, { isPlain: true });
+    });
   }
 
   #fail(entry: Entry, ip: string, reason: string): void {

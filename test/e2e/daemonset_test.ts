@@ -204,7 +204,7 @@ Deno.test("daemonset grants what a proxy asks of its API server, and nothing els
   const server = stack.use(
     createApiServer({ serviceCIDRs: [`${range}.0.0/17`] }),
   );
-  const { url } = stack.use(server.listen());
+  const { url } = stack.use(await server.listen());
   server.create("nodes", kubeNode("node-1"));
   const service = kubeService("web", `${range}.1.1`, { http: 80 });
   const spec = service["spec"] as Any;
@@ -349,7 +349,7 @@ current-context: x
 Deno.test("isClusterIp() knows the API server's ClusterIP, and all of the Service CIDRs", async () => {
   await using stack = new AsyncDisposableStack();
   const server = stack.use(createApiServer({ serviceCIDRs: ["10.96.0.0/16"] }));
-  const { url } = stack.use(server.listen());
+  const { url } = stack.use(await server.listen());
   const config = await loadApiConfig({ master: url, env: new Map() });
   const client = stack.use(createApiClient(config));
   assert.equal(await isClusterIp("10.96.0.1", client), true);

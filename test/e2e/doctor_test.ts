@@ -48,15 +48,15 @@ function finding({ findings }: Report, check: string): Finding {
 }
 
 /** An API server with one Service that has an endpoint on loopback. */
-function cluster(stack: AsyncDisposableStack): {
+async function cluster(stack: AsyncDisposableStack): Promise<{
   server: ApiServer;
   args: readonly string[];
-} {
+}> {
   const range = loopbackRange();
   const server = stack.use(
     createApiServer({ serviceCIDRs: [`${range}.0.0/17`] }),
   );
-  const { url } = stack.use(server.listen());
+  const { url } = stack.use(await server.listen());
   const { addresses, port } = stack.use(
     httpEndpoints("web", [`${range}.200.1`]),
   );
@@ -78,7 +78,7 @@ function cluster(stack: AsyncDisposableStack): {
 
 Deno.test("doctor: a cluster that allows everything", async () => {
   await using stack = new AsyncDisposableStack();
-  const { args } = cluster(stack);
+  const { args } = await cluster(stack);
   const report = await doctor(...args);
   for (
     const check of [
@@ -99,7 +99,7 @@ Deno.test("doctor: a cluster that allows everything", async () => {
 
 Deno.test("doctor: access that is not granted fails, or is told where the proxy runs without", async () => {
   await using stack = new AsyncDisposableStack();
-  const { server, args } = cluster(stack);
+  const { server, args } = await cluster(stack);
   server.faults.respondWith({
     status: 201,
     times: 100,
@@ -125,7 +125,7 @@ Deno.test("doctor: access that is not granted fails, or is told where the proxy 
 
 Deno.test("doctor counts NetworkPolicies whose peers are pods", async () => {
   await using stack = new AsyncDisposableStack();
-  const { server, args } = cluster(stack);
+  const { server, args } = await cluster(stack);
   const policy = (name: string, spec: unknown) => ({
     metadata: { name, namespace: "shop" },
     spec,

@@ -21,15 +21,23 @@ interface Output {
 
 /** One kubectl, one server, one folder that is its home. */
 class Kubectl implements AsyncDisposable {
-  readonly server: ApiServer = createApiServer();
-  readonly #listening = this.server.listen();
   readonly home = Deno.makeTempDirSync({ prefix: "kubectl-" });
 
-  constructor(readonly program: string) {}
+  private constructor(
+    readonly program: string,
+    readonly server: ApiServer,
+    readonly url: string,
+  ) {}
+
+  static async open(program: string): Promise<Kubectl> {
+    const server = createApiServer();
+    const { url } = await server.listen();
+    return new Kubectl(program, server, url);
+  }
 
   command(args: readonly string[], env: Record<string, string> = {}) {
     return new Deno.Command(this.program, {
-      args: [`--server=${this.#listening.url}`, ...args],
+      args: [`--server=${this.url}`, ...args],
       cwd: this.home,
       clearEnv: true,
       env: { HOME: this.home, PATH: Deno.env.get("PATH") ?? "", ...env },
@@ -381,7 +389,7 @@ function executable(path: string): Need {
 
 function kubectlTest(name: string, program: string, need: Need): void {
   testWith([need], `${name} works with the embedded API server`, async (t) => {
-    await using kubectl = new Kubectl(program);
+    await using kubectl = await Kubectl.open(program);
     for (const [name, step] of STEPS) {
       const passed = await t.step(name, () => step(kubectl));
       if (!passed) break; // each goes on where the last one ended

@@ -25,7 +25,7 @@ for (const { resource, optional } of ACCESS_RULES) {
     const server = stack.use(
       createApiServer({ serviceCIDRs: [`${range}.0.0/17`] }),
     );
-    const { url } = stack.use(server.listen());
+    const { url } = stack.use(await server.listen());
     server.create("nodes", kubeNode("node-1"));
     const service = kubeService("web", `${range}.1.1`, { http: 80 });
     const spec = service["spec"] as { ports: unknown[] };

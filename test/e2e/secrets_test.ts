@@ -13,7 +13,7 @@ for (const from of ["the kubeconfig", "a plugin"]) {
     const server = stack.use(
       createApiServer({ serviceCIDRs: [`${loopbackRange()}.0.0/17`] }),
     );
-    const { url } = stack.use(server.listen());
+    const { url } = stack.use(await server.listen());
     for (const status of [401, 403, 500]) server.faults.respondWith({ status });
     const folder = stack.use(await temporaryFolder());
     const credential = JSON.stringify({

@@ -5,7 +5,8 @@
  * @module
  */
 import assert from "node:assert/strict";
-import { createApiServer } from "../../watch/apiserver/mod.ts";
+import { type ApiServer, createApiServer } from "../../watch/apiserver/mod.ts";
+import type { ApiClient } from "../../watch/api.ts";
 import { createApiClient } from "../../watch/client.ts";
 import { Informer } from "../../watch/informer.ts";
 import { createClusterSource, type WatchMode } from "../../watch/sources.ts";
@@ -13,21 +14,31 @@ import type { Service } from "../../watch/types.ts";
 
 /** Informers over an embedded API server, and waiting for what they know. */
 class Stage implements AsyncDisposable {
-  readonly server = createApiServer();
-  readonly #listening = this.server.listen();
-  readonly #client = createApiClient({
-    source: "the test",
-    server: this.#listening.url,
-    insecureSkipTlsVerify: false,
-    credential: { type: "none" },
-  });
+  readonly server: ApiServer;
+  readonly #client: ApiClient;
   readonly #stop = new AbortController();
   readonly services: Informer<Service>;
   readonly #running: Promise<void>;
   #changed = Promise.withResolvers<void>();
   batches = 0;
 
-  constructor(mode: WatchMode) {
+  static async open(mode: WatchMode): Promise<Stage> {
+    const server = createApiServer();
+    const { url } = await server.listen();
+    return new Stage(server, { mode, url });
+  }
+
+  private constructor(
+    server: ApiServer,
+    { mode, url }: { readonly mode: WatchMode; readonly url: string },
+  ) {
+    this.server = server;
+    this.#client = createApiClient({
+      source: "the test",
+      server: url,
+      insecureSkipTlsVerify: false,
+      credential: { type: "none" },
+    });
     const source = createClusterSource(this.#client, {
       mode,
       pollIntervalMs: 20,
@@ -76,7 +87,7 @@ function testStage(
     name,
     timeout: 30_000,
     async fn() {
-      await using stage = new Stage(mode);
+      await using stage = await Stage.open(mode);
       await fn(stage);
     },
   });

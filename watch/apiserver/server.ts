@@ -8,6 +8,7 @@
 import { getLogger } from "@std/log";
 import type { DeleteOptions } from "./object_meta.ts";
 import type { PatchType } from "./patching.ts";
+import { serve } from "../http/server.ts";
 import { checkAccess } from "./access.ts";
 import { endpointSlices } from "./endpoint_slices.ts";
 import { events } from "./events.ts";
@@ -27,6 +28,12 @@ import { Store } from "./store.ts";
 import { Watches } from "./watches.ts";
 
 const logger = getLogger("watch");
+
+/** For the ends of watches to be written, before connections are cut. */
+const LAST_EVENTS_MS = 500;
+
+/** At a time: informers of a test's hundred proxies, and some more. */
+const CONNECTIONS = 1_024;
 
 export interface ApiServerOptions {
   /** ClusterIPs come from here: one, or one of each family. 10.96.0.0/16. */
@@ -70,8 +77,8 @@ export interface Listening extends AsyncDisposable {
 export interface ApiServer extends AsyncDisposable {
   /** Answers a request without a socket. Never rejects. */
   fetch(request: Request): Promise<Response>;
-  /** @throws {Deno.errors.AddrInUse} and what else `Deno.serve` throws */
-  listen(options?: ListenOptions): Listening;
+  /** @throws {Deno.errors.AddrInUse} and what else `Deno.listen` throws */
+  listen(options?: ListenOptions): Promise<Listening>;
   /** @throws {StatusError} 404 */
   get(resource: string, name: ObjectName): KubeObject;
   /** All of them, by namespace and name. */
@@ -216,13 +223,14 @@ class EmbeddedServer implements ApiServer {
     }
   }
 
-  listen({ hostname = "127.0.0.1", port = 0 }: ListenOptions = {}): Listening {
-    const server = Deno.serve({
-      hostname,
-      port,
-      onListen: () => {},
-      onError: answerTo,
-    }, (request) => this.fetch(request));
+  async listen(
+    { hostname = "127.0.0.1", port = 0 }: ListenOptions = {},
+  ): Promise<Listening> {
+    const server = await serve(
+      { ip: hostname, port },
+      (request) => this.fetch(request),
+      { connections: CONNECTIONS },
+    );
     const { addr } = server;
     this.#hosts.add(hostname.toLowerCase());
     const watches = this.#watches;
@@ -234,9 +242,9 @@ class EmbeddedServer implements ApiServer {
       port: addr.port,
       close: async () => {
         this.#listening.delete(listening);
-        // An open watch would keep the server from finishing.
+        // They end as a real server's do; everything else is cut.
         watches.end();
-        await server.shutdown();
+        await server.shutdown(LAST_EVENTS_MS);
       },
       [Symbol.asyncDispose]: () => listening.close(),
     };

@@ -86,7 +86,7 @@ Deno.test("[6.37, 6.39, 6.40, 6.41, 6.42, 6.51, 12.48] ServiceHealth answers eve
   await using health = new ServiceHealth(() => true);
   const port = freePort();
   health.note(changes(state("default/web", { port })));
-  assert.equal(health.sync(IPS), "done");
+  assert.equal(await health.sync(IPS), "done");
   for (
     const [path, method] of [["/", "GET"], ["/healthz?x", "POST"]] as const
   ) {
@@ -154,7 +154,7 @@ Deno.test("[6.37, 6.48] ServiceHealth counts each family for itself", async () =
   const overrides = { clusterIPs: ["10.96.0.10", "fd00:96::10"] };
   const endpoints = [LOCAL, { ip: "fd00:1::1", nodeName: "n2" }];
   health.note(changes(state("default/web", { port, overrides, endpoints })));
-  health.sync(IPS);
+  await health.sync(IPS);
   assert.equal(await status(port), 200);
   assert.equal(await status(port, "::1"), 503);
 });
@@ -164,10 +164,10 @@ Deno.test("[6.44] ServiceHealth shows nothing before it is synced", async () => 
   const port = freePort();
   health.note(changes(state("default/web", { port })));
   assert.equal(await status(port), "refused");
-  health.sync(IPS);
+  await health.sync(IPS);
   health.note(changes(state("default/web", { port, endpoints: [] })));
   assert.equal(await status(port), 200);
-  health.sync(IPS);
+  await health.sync(IPS);
   assert.equal(await status(port), 503);
 });
 
@@ -175,20 +175,20 @@ Deno.test("[6.36, 6.45] ServiceHealth moves with the port and closes with the po
   await using health = new ServiceHealth(() => true);
   const [first, second] = [freePort(), freePort()];
   health.note(changes(state("default/web", { port: first })));
-  health.sync(IPS);
+  await health.sync(IPS);
   health.note(changes(state("default/web", { port: second })));
-  health.sync(IPS);
+  await health.sync(IPS);
   assert.equal(await status(first), "refused");
   assert.equal(await status(second), 200);
   const overrides = { externalTrafficPolicy: "Cluster" } as const;
   health.note(changes(state("default/web", { port: second, overrides })));
-  health.sync(IPS);
+  await health.sync(IPS);
   assert.equal(await status(second), "refused");
   health.note(changes(state("default/web", { port: first })));
-  health.sync(IPS);
+  await health.sync(IPS);
   assert.equal(await status(first), 200);
   health.note({ changed: [], removed: ["default/web"] });
-  health.sync(IPS);
+  await health.sync(IPS);
   assert.equal(await status(first), "refused");
 });
 
@@ -196,7 +196,7 @@ Deno.test("[6.45] an unchanged port keeps its connections", async () => {
   await using health = new ServiceHealth(() => true);
   const port = freePort();
   health.note(changes(state("default/web", { port })));
-  health.sync(IPS);
+  await health.sync(IPS);
   using conn = await Deno.connect({ hostname: "127.0.0.1", port });
   const request = async () => {
     await conn.write(
@@ -208,7 +208,7 @@ Deno.test("[6.45] an unchanged port keeps its connections", async () => {
   };
   assert.match(await request(), /^HTTP\/1\.1 200 /);
   health.note(changes(state("default/web", { port, endpoints: [] })));
-  health.sync([...IPS]);
+  await health.sync([...IPS]);
   assert.match(await request(), /^HTTP\/1\.1 503 /);
 });
 
@@ -216,12 +216,12 @@ Deno.test("[6.38] ServiceHealth listens on the addresses it is given, and follow
   await using health = new ServiceHealth(() => true);
   const port = freePort();
   health.note(changes(state("default/web", { port })));
-  assert.equal(health.sync([]), "done");
+  assert.equal(await health.sync([]), "done");
   assert.equal(await status(port), "refused");
-  health.sync(["127.0.0.1", "127.0.0.9"]);
+  await health.sync(["127.0.0.1", "127.0.0.9"]);
   assert.equal(await status(port, "127.0.0.9"), 200);
   assert.equal(await status(port, "127.0.0.8"), "refused", "no wildcard");
-  health.sync(["127.0.0.1"]);
+  await health.sync(["127.0.0.1"]);
   assert.equal(await status(port, "127.0.0.9"), "refused");
   assert.equal(await status(port), 200);
 });
@@ -236,8 +236,8 @@ Deno.test("[6.46] a health check port that cannot be had is said once, tried aga
     state("default/web", { port }),
     state("default/other", { port: other }),
   ));
-  assert.equal(health.sync(IPS), "again");
-  assert.equal(health.sync(IPS), "again");
+  assert.equal(await health.sync(IPS), "again");
+  assert.equal(await health.sync(IPS), "again");
   assert.equal(await status(other), 200);
   assert.deepEqual(
     health.failures.map(({ check, ip, reason }) => [check.name, ip, reason]),
@@ -249,7 +249,7 @@ Deno.test("[6.46] a health check port that cannot be had is said once, tried aga
   );
   assert.equal(log.lines.length, 1);
   blocker.close();
-  assert.equal(health.sync(IPS), "done");
+  assert.equal(await health.sync(IPS), "done");
   assert.equal(await status(port), 200);
   assert.deepEqual(health.failures, []);
 });
@@ -258,7 +258,7 @@ Deno.test("[6.47] a request that meets its end gets some answer", async () => {
   const health = new ServiceHealth(() => true);
   const port = freePort();
   health.note(changes(state("default/web", { port })));
-  health.sync(["127.0.0.1"]);
+  await health.sync(["127.0.0.1"]);
   const asking = Array.from({ length: 8 }, () => status(port));
   await health[Symbol.asyncDispose]();
   for (const got of await Promise.all(asking)) {

@@ -1,12 +1,14 @@
 import assert from "node:assert/strict";
 import { createApiServer } from "../../../watch/apiserver/mod.ts";
+import { connect, say } from "../../support/loopback.ts";
+import { until } from "../../support/tcp.ts";
 import { serviceManifest, WatchReader } from "./support.ts";
 
 const SERVICES = "/api/v1/services";
 
 Deno.test("listen() serves watches event by event", async () => {
   await using server = createApiServer();
-  await using listening = server.listen();
+  await using listening = await server.listen();
   const response = await fetch(`${listening.url}${SERVICES}?watch=1`);
   await using reader = new WatchReader(response);
   assert.deepEqual(await reader.names(1), ["ADDED kubernetes"]);
@@ -16,7 +18,7 @@ Deno.test("listen() serves watches event by event", async () => {
 
 Deno.test("breakStreams() cuts the connection of a watch", async () => {
   await using server = createApiServer();
-  await using listening = server.listen();
+  await using listening = await server.listen();
   const response = await fetch(`${listening.url}${SERVICES}?watch=1`);
   await using reader = new WatchReader(response);
   await reader.names(1);
@@ -26,18 +28,18 @@ Deno.test("breakStreams() cuts the connection of a watch", async () => {
 
 Deno.test("a server can close and listen at the same port again", async () => {
   await using server = createApiServer();
-  const first = server.listen();
+  const first = await server.listen();
   const response = await fetch(`${first.url}${SERVICES}?watch=1`);
   await first.close();
   await response.body?.cancel().catch(() => {});
   await assert.rejects(fetch(`${first.url}${SERVICES}`));
-  await using second = server.listen({ port: first.port });
+  await using second = await server.listen({ port: first.port });
   assert.equal(await (await fetch(`${second.url}/healthz`)).text(), "ok");
 });
 
 Deno.test("a client that goes away closes its watch", async () => {
   await using server = createApiServer();
-  await using listening = server.listen();
+  await using listening = await server.listen();
   const abort = new AbortController();
   const response = await fetch(`${listening.url}${SERVICES}?watch=1`, {
     signal: abort.signal,
@@ -58,7 +60,7 @@ Deno.test("a client that goes away closes its watch", async () => {
 
 Deno.test("listen() on IPv6 loopback tells a URL that works", async () => {
   await using server = createApiServer();
-  await using listening = server.listen({ hostname: "::1" });
+  await using listening = await server.listen({ hostname: "::1" });
   const response = await fetch(`${listening.url}/version`);
   assert.equal((await response.json()).major, "1");
 });
@@ -97,3 +99,16 @@ for (const { host, origin, want } of ACCESS) {
     if (want === 403) assert.equal(body.kind, "Status");
   });
 }
+
+Deno.test("close() does not wait for the rest of a request", async () => {
+  await using server = createApiServer();
+  const { hostname, port, close } = await server.listen();
+  using connection = await connect(hostname, port);
+  await say(
+    connection,
+    `POST ${SERVICES} HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 99\r\n\r\n{`,
+  );
+  await until("asked", () => server.requests.length === 1);
+  await close();
+  await assert.rejects(connect(hostname, port));
+});

@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { serve } from "../../../proxy/status/http_server.ts";
+import { serve } from "../../../watch/http/server.ts";
 import { connect, hear, say, whoAnswers } from "../../support/loopback.ts";
 
 /** What each client does that keeps its request from ending. */
@@ -13,7 +13,7 @@ const UNENDING: Readonly<Record<string, string>> = {
 
 for (const [client, request] of Object.entries(UNENDING)) {
   Deno.test(`shutdown() does not wait for a client that ${client}`, async () => {
-    const server = serve({ ip: "127.0.0.1", port: 0 }, ({ url }) => {
+    const server = await serve({ ip: "127.0.0.1", port: 0 }, ({ url }) => {
       if (!url.endsWith("/stream")) return new Response("done");
       const start = (to: ReadableStreamDefaultController<Uint8Array>) =>
         to.enqueue(new TextEncoder().encode("begun"));

@@ -1,0 +1,139 @@
+/**
+ * An HTTP server that no client can hold: for the few addresses on which a
+ * program answers for itself. In: an address and a handler. Out: its address
+ * and its end. Knows nothing of what is asked.
+ *
+ * It is `node:http`'s, and not `Deno.serve`, which waits for ever for the rest
+ * of a request's head, has no limit of connections, and cannot be ended while
+ * somebody sends half a request.
+ *
+ * @module
+ */
+import { createServer, type Server } from "node:http";
+import type { AddressInfo, Socket } from "node:net";
+import { Connections } from "./connections.ts";
+import { exchange, type Handler } from "./exchange.ts";
+
+/** What a client may take of us. */
+export interface HttpLimits {
+  /** Until the head of a request is complete, milliseconds. */
+  readonly headMs: number;
+  /** Until all of a request is there, milliseconds. */
+  readonly requestMs: number;
+  /** Until a client has read some of what was sent, milliseconds. */
+  readonly stallMs: number;
+  /** How long a connection may be kept between two requests, milliseconds. */
+  readonly idleMs: number;
+  /** The longest head, bytes. */
+  readonly headBytes: number;
+  /** At a time. One more takes the place of the oldest that asks nothing. */
+  readonly connections: number;
+}
+
+export const HTTP_LIMITS: HttpLimits = {
+  headMs: 10_000,
+  requestMs: 60_000,
+  stallMs: 30_000,
+  idleMs: 60_000,
+  headBytes: 16_384,
+  connections: 256,
+};
+
+export interface HttpServer {
+  readonly addr: { readonly hostname: string; readonly port: number };
+  /**
+   * Stops listening and cuts what is open: at once, or those that are still
+   * being answered after a while.
+   */
+  shutdown(graceMs?: number): Promise<void>;
+}
+
+/**
+ * Serves HTTP/1.1 until `shutdown`.
+ *
+ * @throws {Deno.errors.AddrInUse} and what else `Deno.listen` throws
+ */
+export async function serve(
+  { ip, port }: { readonly ip: string; readonly port: number },
+  handler: Handler,
+  limits: Partial<HttpLimits> = {},
+): Promise<HttpServer> {
+  const all = { ...HTTP_LIMITS, ...limits };
+  const connections = new Connections(all.connections);
+  const server = createServer({
+    headersTimeout: all.headMs,
+    requestTimeout: all.requestMs,
+    keepAliveTimeout: all.idleMs,
+    maxHeaderSize: all.headBytes,
+    connectionsCheckingInterval: Math.ceil(all.headMs / 4),
+  }, async (incoming, outgoing) => {
+    const done = connections.busy(incoming.socket);
+    await exchange({ incoming, outgoing }, handler, all);
+    done();
+  });
+  server.on("connection", (socket) => connections.admit(socket));
+  server.on("clientError", refuse);
+  await listen(server, { ip, port });
+  const { address, port: bound } = server.address() as AddressInfo;
+  return {
+    addr: { hostname: address, port: bound },
+    async shutdown(graceMs = 0) {
+      const closed = new Promise<void>((resolve) =>
+        server.close(() => resolve())
+      );
+      const cut = () => connections.cut();
+      connections.cutIdle();
+      const timer = graceMs > 0 ? setTimeout(cut, graceMs) : cut();
+      await closed;
+      clearTimeout(timer as number | undefined);
+    },
+  };
+}
+
+async function listen(
+  server: Server,
+  { ip, port }: { readonly ip: string; readonly port: number },
+): Promise<void> {
+  const { promise, resolve, reject } = Promise.withResolvers<void>();
+  server.once("error", reject);
+  server.listen({ host: ip, port }, resolve);
+  try {
+    await promise;
+  } catch (error) {
+    // Node's names for what went wrong are not ours, and not always right.
+    Deno.listen({ hostname: ip, port }).close();
+    throw error;
+  } finally {
+    server.off("error", reject);
+  }
+  // From here on: of single connections that could not be accepted.
+  server.on("error", () => {});
+}
+
+/** What a request that cannot be read gets. */
+const REFUSALS: Readonly<Record<string, string>> = {
+  ERR_HTTP_REQUEST_TIMEOUT: "408 Request Timeout",
+  HPE_HEADER_OVERFLOW: "431 Request Header Fields Too Large",
+};
+
+/** For the answer to arrive, before the connection is cut. */
+const LAST_WORD_MS = 1_000;
+
+/** Of a socket, for Node's own use: the answer that it is busy with. */
+interface Answering {
+  readonly _httpMessage?: { readonly headersSent: boolean };
+}
+
+function refuse(error: Error & { code?: string }, socket: Socket): void {
+  const { _httpMessage: answering } = socket as Socket & Answering;
+  // An answer that has begun cannot be followed by another.
+  if (!socket.writable || answering?.headersSent) {
+    socket.destroy();
+    return;
+  }
+  const status = REFUSALS[error.code ?? ""] ?? "400 Bad Request";
+  socket.end(
+    `HTTP/1.1 ${status}\r\nConnection: close\r\nContent-Length: 0\r\n\r\n`,
+  );
+  socket.setTimeout(LAST_WORD_MS, () => socket.destroy());
+}
