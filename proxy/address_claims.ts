@@ -24,7 +24,8 @@ export type Claimant = Pick<
   "key" | "text" | "namespace" | "name" | "created"
 >;
 
-interface Claim {
+/** Somebody wants an address, which is of some kind to them. */
+export interface Claim {
   readonly claimant: Claimant;
   readonly kind: AddressKind;
 }
@@ -98,7 +99,8 @@ function isSame(a: Claim, b: Claim): boolean {
   return a.kind === b.kind && a.claimant.created === b.claimant.created;
 }
 
-function compareClaims(a: Claim, b: Claim): number {
+/** Which of two claims of one address has it: that one is first. */
+export function compareClaims(a: Claim, b: Claim): number {
   return Number(isTyped(a.kind)) - Number(isTyped(b.kind)) ||
     compareTexts(age(a), age(b)) ||
     compareTexts(a.claimant.namespace, b.claimant.namespace) ||

@@ -76,6 +76,12 @@ export const RENDER_FLAGS = {
     help:
       "With the rules that lead from the kernel's own chains, which upstream inserts apart.",
   },
+  part: {
+    type: "string",
+    choices: ["ipset", "iptables", "ipvsadm", "addresses"],
+    help:
+      "Of ipvs mode: the input of one of its tools, rather than a script for all.",
+  },
   nfacct: {
     type: "boolean",
     help: "With the rules that count, for kernels that have nfacct.",

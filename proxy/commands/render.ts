@@ -15,6 +15,13 @@ import {
 } from "../rules/modes/mode_input.ts";
 import { compileNftables } from "../rules/modes/nftables/compile.ts";
 import { tableText } from "../rules/modes/nftables/text.ts";
+import { compileIpvs } from "../rules/modes/ipvs/compile.ts";
+import {
+  IPVS_PARTS,
+  ipvsPart,
+  type IpvsPartName,
+  scriptText,
+} from "../rules/modes/ipvs/text.ts";
 import { modeSettings } from "./config_meaning.ts";
 import { UserError } from "./errors.ts";
 import { RENDER_FLAGS } from "./flag_tables.ts";
@@ -30,6 +37,8 @@ export interface RenderOptions {
   readonly jumps: boolean;
   /** The rules that count by nfacct. */
   readonly nfacct: boolean;
+  /** Of ipvs mode, whose program is for four tools; missing: all of it. */
+  readonly part?: IpvsPartName | undefined;
 }
 
 type Renderer = (input: ModeInput, options: RenderOptions) => string;
@@ -37,6 +46,12 @@ type Renderer = (input: ModeInput, options: RenderOptions) => string;
 /** Compiles and prints; a mode's compiler is `proxy/rules/modes/MODE/`. */
 const RENDERERS: Readonly<Partial<Record<KernelMode, Renderer>>> = {
   nftables: (input) => tableText(compileNftables(input)),
+  ipvs: (input, { part, jumps }) => {
+    const program = compileIpvs(input);
+    return part === undefined
+      ? scriptText(program, { jumps })
+      : ipvsPart(program, part, { jumps }).text;
+  },
 };
 
 const FAMILIES: Readonly<Record<string, IpFamily>> = {
@@ -66,6 +81,11 @@ export async function renderCommand(args: readonly string[]): Promise<number> {
       `Cannot render ${mode} mode: this build has no compiler for it`,
     );
   }
+  if (flags.part !== undefined && mode !== "ipvs") {
+    throw new UserError(
+      `Flag --part is for ipvs mode: the program of ${mode} mode is one`,
+    );
+  }
   const snapshot = await readSnapshot(flags, config);
   const input = modeInput({
     ...snapshot,
@@ -74,7 +94,9 @@ export async function renderCommand(args: readonly string[]): Promise<number> {
     settings: modeSettings(config),
     interfaceIps: interfaceAddresses(),
   });
-  print(renderer(input, { jumps: flags.jumps, nfacct: flags.nfacct }));
+  const { jumps, nfacct } = flags;
+  const part = IPVS_PARTS.find((name) => name === flags.part);
+  print(renderer(input, { jumps, nfacct, part }));
   return 0;
 }
 
