@@ -22,6 +22,8 @@ import {
   type IpvsPartName,
   scriptText,
 } from "../rules/modes/ipvs/text.ts";
+import { compileIptables } from "../rules/modes/iptables/compile.ts";
+import { programText as iptablesText } from "../rules/modes/iptables/text.ts";
 import { modeSettings } from "./config_meaning.ts";
 import { UserError } from "./errors.ts";
 import { RENDER_FLAGS } from "./flag_tables.ts";
@@ -52,6 +54,8 @@ const RENDERERS: Readonly<Partial<Record<KernelMode, Renderer>>> = {
       ? scriptText(program, { jumps })
       : ipvsPart(program, part, { jumps }).text;
   },
+  iptables: (input, { jumps, nfacct }) =>
+    iptablesText(compileIptables(input, { nfacct }), { jumps }),
 };
 
 const FAMILIES: Readonly<Record<string, IpFamily>> = {
