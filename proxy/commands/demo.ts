@@ -110,6 +110,7 @@ export async function demoCommand(args: readonly string[]): Promise<number> {
         isLoopback(metricsAddress.ip),
       proxy,
       configz: demoConfigz,
+      flags,
     })
   );
   pages.catch(() => {});

@@ -196,6 +196,7 @@ export async function runCommand(args: readonly string[]): Promise<number> {
     dashboardAddress,
     proxy,
     configz: () => configurationObject(current),
+    flags: allFlags(flags),
     feed,
     clock: systemClock,
     hardFail: config.bindAddressHardFail,
@@ -250,6 +251,14 @@ export async function runCommand(args: readonly string[]): Promise<number> {
 }
 
 const CLEANUP_TIMEOUT_MS = 10_000;
+
+/** Those without a value too, as `/flagz` has them. */
+function allFlags(flags: RunFlags): Record<string, string | boolean> {
+  const values: Readonly<Record<string, string | boolean | undefined>> = flags;
+  return Object.fromEntries(
+    Object.keys(RUN_FLAGS).map((name) => [name, values[name] ?? ""]),
+  );
+}
 
 /** As many as there can be sensibly: each is a thread of the process. */
 const WORKERS_MAX = 64;

@@ -12,6 +12,7 @@ import { formatHostPort, isLoopback } from "../ip.ts";
 import type { EventFeed } from "../status/event_feed.ts";
 import type { StatusBoard } from "../status/status_board.ts";
 import type { StatusSource } from "../status/status_source.ts";
+import type { ZpagesOptions } from "../status/zpages.ts";
 import { type BindAddress, serveHttp } from "./addresses.ts";
 import { VERSION } from "./version.ts";
 import type { RunningProxy } from "./start_proxy.ts";
@@ -28,6 +29,8 @@ export interface StatusOptions {
   readonly proxy: RunningProxy;
   /** A KubeProxyConfiguration, ready for JSON. */
   configz(): Readonly<Record<string, unknown>>;
+  /** All of the command line's, defaults included: for `/flagz`. */
+  readonly flags: ZpagesOptions["flags"];
   readonly feed: EventFeed;
   /** The metrics port serves the dashboard too. */
   readonly withDashboard: boolean;
@@ -47,6 +50,12 @@ export async function loadMetricsHandler(
   const app = metricsApp({
     metrics,
     configz: options.configz,
+    about: {
+      version: VERSION,
+      startedAt: performance.timeOrigin,
+      now: () => Date.now(),
+      flags: options.flags,
+    },
     ...(options.withDashboard
       ? { rest: await loadDashboardHandler(options) }
       : {}),
@@ -56,7 +65,7 @@ export async function loadMetricsHandler(
 
 /** What a port answers that serves the dashboard and nothing else. */
 export async function loadDashboardHandler(
-  { proxy, feed, signal }: Omit<StatusOptions, "configz" | "withDashboard">,
+  { proxy, feed, signal }: Pick<StatusOptions, "proxy" | "feed" | "signal">,
 ): Promise<Handler> {
   const { dashboardApp } = await import("../status/dashboard.ts");
   const { StatusBoard } = await import("../status/status_board.ts");
@@ -166,6 +175,7 @@ export interface ServeStatusOptions {
   readonly dashboardAddress: BindAddress | undefined;
   readonly proxy: RunningProxy;
   configz(): Readonly<Record<string, unknown>>;
+  readonly flags: ZpagesOptions["flags"];
   readonly feed: EventFeed;
   readonly clock: Clock;
   readonly hardFail: boolean;

@@ -8,7 +8,7 @@
  */
 import { type Metric, Registry } from "prom-client";
 import { SAMPLES, type Scrape } from "./metric_samples.ts";
-import { METRIC_NAMES, type MetricName, METRICS } from "./metric_table.ts";
+import { METRIC_NAMES, METRICS, type MetricSpec } from "./metric_table.ts";
 import { type CountedPort, PortSeriesLedger } from "./port_series.ts";
 import type { StatusSource } from "./status_source.ts";
 
@@ -38,10 +38,40 @@ export class Metrics {
     // A new one each time: it holds nothing, all values are ours.
     const registry = isOpenMetrics ? openMetricsRegistry() : new Registry();
     for (const name of METRIC_NAMES) {
-      registry.registerMetric(pulled(name, { isOpenMetrics, scrape }));
+      const values = () => SAMPLES[name](scrape);
+      const metric = { name, ...METRICS[name], values };
+      registry.registerMetric(pulled(metric, isOpenMetrics));
     }
-    const { contentType } = registry;
-    return { contentType, text: await registry.metrics() };
+    return await written(registry);
+  }
+
+  /**
+   * `/metrics/slis` (fact 7.19): how the checks of the port's own `/healthz`
+   * went. There is one, `ping`, which succeeds; before it was ever asked there
+   * is nothing to tell.
+   *
+   * @param pings how often it was asked
+   */
+  async exposeSlis(pings: number, accept: string = ""): Promise<Exposition> {
+    const isOpenMetrics = accept.includes("application/openmetrics-text");
+    const registry = isOpenMetrics ? openMetricsRegistry() : new Registry();
+    const labels = { name: "ping", type: "healthz" };
+    const told = (value: number, more: Record<string, string> = {}) => () =>
+      pings === 0 ? [] : [{ value, labels: { ...labels, ...more } }];
+    for (
+      const metric of [{
+        name: "kubernetes_healthcheck",
+        type: "gauge" as const,
+        help: "This metric records the result of a single healthcheck.",
+        values: told(1),
+      }, {
+        name: "kubernetes_healthchecks_total",
+        type: "counter" as const,
+        help: "This metric records the results of all healthcheck.",
+        values: told(pings, { status: "success" }),
+      }]
+    ) registry.registerMetric(pulled(metric, isOpenMetrics));
+    return await written(registry);
   }
 
   #scrape(): Scrape {
@@ -61,26 +91,32 @@ export class Metrics {
   }
 }
 
+async function written(registry: Registry): Promise<Exposition> {
+  const { contentType } = registry;
+  return { contentType, text: await registry.metrics() };
+}
+
+interface PulledMetric {
+  readonly name: string;
+  readonly type: MetricSpec["type"];
+  readonly help: string;
+  values(): unknown;
+}
+
 /**
  * A metric as the library's registry writes it. Its own classes count by
  * themselves; ours are counted already, by the engine's threads among others.
  */
 function pulled(
-  name: MetricName,
-  { isOpenMetrics, scrape }: { isOpenMetrics: boolean; scrape: Scrape },
+  { name, type, help, values }: PulledMetric,
+  isOpenMetrics: boolean,
 ): Metric {
-  const { type, help } = METRICS[name];
   // The registry adds the ending to each sample of a counter again.
   const written = isOpenMetrics && type === "counter"
     ? name.replace(/_total$/, "")
     : name;
   const get = () =>
-    Promise.resolve({
-      name: written,
-      help,
-      type,
-      values: SAMPLES[name](scrape),
-    });
+    Promise.resolve({ name: written, help, type, values: values() });
   return { name: written, type, help, get } as unknown as Metric;
 }
 

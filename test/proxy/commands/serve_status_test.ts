@@ -148,6 +148,7 @@ Deno.test("serveStatus() answers on each of its ports, and ends", async () => {
       dashboardAddress: dashboard,
       proxy: fakeProxy(),
       configz: () => ({}),
+      flags: {},
       feed: new EventFeed(),
       clock: new FakeClock(),
       hardFail: true,

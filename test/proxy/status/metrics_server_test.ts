@@ -1,13 +1,28 @@
 import assert from "node:assert/strict";
-import { metricsApp } from "../../../proxy/status/metrics_server.ts";
+import {
+  metricsApp,
+  type MetricsAppOptions,
+} from "../../../proxy/status/metrics_server.ts";
 
-const app = metricsApp({
+const FLAGS = { v: "2", config: undefined, cleanup: false };
+const STARTED_AT = Date.UTC(2026, 0, 2, 3, 4, 5);
+
+const options: MetricsAppOptions = {
   metrics: {
     expose: (accept = "") =>
       Promise.resolve({ contentType: "text/x", text: `metrics ${accept}` }),
+    exposeSlis: (pings) =>
+      Promise.resolve({ contentType: "text/x", text: `${pings} pings` }),
   },
   configz: () => ({ kind: "KubeProxyConfiguration", mode: "userspace" }),
-});
+  about: {
+    version: "0.1.0",
+    startedAt: STARTED_AT,
+    now: () => STARTED_AT + 3_723_000,
+    flags: FLAGS,
+  },
+};
+const app = metricsApp(options);
 
 const PLAIN = "text/plain; charset=utf-8";
 
@@ -59,4 +74,69 @@ Deno.test("[7.24] the metrics port answers GET and HEAD to anybody, and nothing 
   const headers = { Host: "anything", Origin: "http://elsewhere" };
   assert.equal((await app.request("/metrics", { headers })).status, 200);
   assert.equal((await app.request("/")).status, 404);
+});
+
+Deno.test("[7.19] /metrics/slis counts how often the port's own health was asked", async () => {
+  const own = metricsApp(options);
+  for (const path of ["/healthz", "/healthz/ping", "/healthz?verbose"]) {
+    await own.request(path);
+  }
+  const answer = await own.request("/metrics/slis");
+  assert.equal(await answer.text(), "3 pings");
+});
+
+const STATUS = {
+  startTime: "2026-01-02T03:04:05Z",
+  uptimeSeconds: 3_723,
+  goVersion: `none (Deno ${Deno.version.deno})`,
+  binaryVersion: "0.1.0",
+  emulationVersion: "1.36",
+  paths: [
+    "/configz",
+    "/flagz",
+    "/healthz",
+    "/metrics",
+    "/metrics/slis",
+    "/proxyMode",
+    "/statusz",
+  ],
+};
+
+Deno.test("[7.21] /statusz and /flagz are text for people", async () => {
+  const status = await app.request("/statusz");
+  assert.equal(status.headers.get("Content-Type"), PLAIN);
+  const lines = (await status.text()).split("\n");
+  assert.equal(lines[1], "kube-proxy statusz");
+  assert.match(lines[2] ?? "", /^Warning: This endpoint is not meant to be/);
+  assert.ok(lines.includes("Up: 1 hr 02 min 03 sec"), lines.join("\n"));
+  assert.ok(lines.includes(`Paths: ${STATUS.paths.join(" ")}`));
+  const flags = await (await app.request("/flagz")).text();
+  assert.match(flags, /^\nkube-proxy flagz\nWarning: /);
+  assert.ok(flags.endsWith("\n\ncleanup=false\nconfig=\nv=2\n"), flags);
+});
+
+Deno.test("[7.21] /statusz and /flagz are JSON for who asks for the kind", async () => {
+  const ask = (path: string, as: string, v = "v1beta1") => {
+    const Accept = `application/json;v=${v};g=config.k8s.io;as=${as}`;
+    return app.request(path, { headers: { Accept } });
+  };
+  const status = await ask("/statusz", "Statusz");
+  assert.equal(status.headers.get("Warning"), null);
+  assert.deepEqual(await status.json(), {
+    kind: "Statusz",
+    apiVersion: "config.k8s.io/v1beta1",
+    metadata: { name: "kube-proxy" },
+    ...STATUS,
+  });
+  const old = await ask("/flagz", "Flagz", "v1alpha1");
+  assert.match(old.headers.get("Warning") ?? "", /^299 - ".*deprecated/);
+  assert.deepEqual(await old.json(), {
+    kind: "Flagz",
+    apiVersion: "config.k8s.io/v1alpha1",
+    metadata: { name: "kube-proxy" },
+    flags: { cleanup: "false", config: "", v: "2" },
+  });
+  assert.equal((await ask("/flagz", "Statusz")).status, 406);
+  const plainJson = { headers: { Accept: "application/json" } };
+  assert.equal((await app.request("/statusz", plainJson)).status, 406);
 });

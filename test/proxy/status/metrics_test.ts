@@ -220,3 +220,17 @@ Deno.test("every metric has labels that its samples have, in the table", async (
     assert.deepEqual(labels.toSorted(), [...METRICS[name].labels].sort());
   }
 });
+
+Deno.test("[7.19] exposeSlis() writes what Kubernetes' components do, and nothing before anybody asked", async () => {
+  const metrics = new Metrics(new FakeSource());
+  const { text } = await metrics.exposeSlis(3);
+  assert.deepEqual([...samples(text)], [
+    ['kubernetes_healthcheck{name="ping",type="healthz"}', 1],
+    [
+      'kubernetes_healthchecks_total{name="ping",type="healthz",status="success"}',
+      3,
+    ],
+  ]);
+  assert.match(text, /^# TYPE kubernetes_healthchecks_total counter$/m);
+  assert.equal(samples((await metrics.exposeSlis(0)).text).size, 0);
+});
