@@ -11,7 +11,7 @@ import { ApiError } from "./api.ts";
 import { Backoff } from "./backoff.ts";
 import { type Clock, systemClock } from "./clock.ts";
 import { Reachability } from "./reachability.ts";
-import { ABSENT_RETRY_MS } from "./reflector.ts";
+import { ABSENT_RETRY_MS } from "./reflector_state.ts";
 import type { Listed, ResourceClient } from "./resource_client.ts";
 import { TroubleLog } from "./trouble_log.ts";
 import type { ClusterObject, SourceEvent } from "./types.ts";

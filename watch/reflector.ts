@@ -26,52 +26,23 @@ import {
 } from "./monitored_watch.ts";
 import type { ResourceClient } from "./resource_client.ts";
 import { Reachability } from "./reachability.ts";
+import {
+  ABSENT_RETRY_MS,
+  hasCode,
+  LISTING,
+  messageOf,
+  MOST_GARBLED_STRIKES,
+  MOST_STRIKES,
+  neverWatches,
+  PROMPT_MS,
+  type ReflectOptions,
+  type State,
+  type Unwatchable,
+  watching,
+} from "./reflector_state.ts";
 import { TroubleLog } from "./trouble_log.ts";
 import type { ClusterObject, SourceEvent } from "./types.ts";
 
-/** Two steps without a wait between them are at least this far apart. */
-export const PROMPT_MS = 10_000;
-/** How often a resource is asked for that the server does not have. */
-export const ABSENT_RETRY_MS = 300_000;
-/** Refusals at one version until it is given up for a new list. */
-const MOST_STRIKES = 3;
-/** The same for garbled streams: the second one is no accident. */
-const MOST_GARBLED_STRIKES = 2;
-
-export interface ReflectOptions {
-  readonly signal: AbortSignal;
-  /** @default {systemClock} */
-  readonly clock?: Clock;
-  /** @default {Math.random} */
-  readonly random?: () => number;
-  /** Shared by all that follow the same server. @default {its own} */
-  readonly reachability?: Reachability;
-  /** Return, instead of trying for ever, where lists work and watches do not. */
-  readonly mayGiveUp?: boolean;
-}
-
-/** Watching does not work on the way to this server; the reason, one sentence. */
-export interface Unwatchable {
-  readonly reason: string;
-}
-
-type State =
-  | { readonly name: "listing" }
-  | {
-    readonly name: "watching";
-    readonly resourceVersion: string;
-    /** Uses no connection that was open before: the old one may be dead. */
-    readonly freshConnection: boolean;
-  }
-  | {
-    readonly name: "waiting";
-    readonly ms: number;
-    readonly reason: string;
-    readonly next: State;
-  }
-  | { readonly name: "unwatchable"; readonly reason: string };
-
-const LISTING: State = { name: "listing" };
 const logger = getLogger("watch");
 
 /**
@@ -377,24 +348,4 @@ class Reflection<T extends ClusterObject> {
     const ms = this.#backoff.nextMs(retryAfter);
     return { name: "waiting", ms, reason: messageOf(cause), next };
   }
-}
-
-function watching(
-  resourceVersion: string,
-  options: { readonly freshConnection: boolean } = { freshConnection: false },
-): State {
-  return { name: "watching", resourceVersion, ...options };
-}
-
-/** Answers that will not change by asking again. */
-function neverWatches(error: ApiError): boolean {
-  return error.code === 405 || error.code === 501;
-}
-
-function hasCode(error: unknown, code: number): boolean {
-  return error instanceof ApiError && error.code === code;
-}
-
-function messageOf(error: unknown): string {
-  return error instanceof Error ? error.message : String(error);
 }

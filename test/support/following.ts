@@ -7,7 +7,8 @@
  */
 import type { ApiClient, ApiRequest } from "../../watch/api.ts";
 import { Informer } from "../../watch/informer.ts";
-import { reflect, type Unwatchable } from "../../watch/reflector.ts";
+import { reflect } from "../../watch/reflector.ts";
+import type { Unwatchable } from "../../watch/reflector_state.ts";
 import { type Resource, SERVICES } from "../../watch/resource.ts";
 import { ResourceClient } from "../../watch/resource_client.ts";
 import type {
