@@ -18,6 +18,7 @@ import { decodeVersion } from "./decode.ts";
 import { probe, type ProbeVerdict } from "./probe.ts";
 import type { ResourceClient } from "./resource_client.ts";
 import type { ClusterObject } from "./types.ts";
+import { compareVersions } from "./version.ts";
 import { type WatchEvent, WatchLineError } from "./watch_stream.ts";
 
 /** Silence after which the server is asked. */
@@ -54,6 +55,8 @@ export type WatchEnd =
   | { readonly why: "stalled"; readonly error: unknown }
   /** Lists are answered, watches are kept open and say nothing. */
   | { readonly why: "mute"; readonly error: unknown }
+  /** It went back to an older version: it repeats itself, or lies. */
+  | { readonly why: "disordered"; readonly error: unknown }
   /** The server's data is older than this watch. */
   | { readonly why: "behind"; readonly error: unknown }
   /** For minutes the server's version has moved, and nothing came. */
@@ -106,7 +109,11 @@ export async function* monitorWatch<T extends ClusterObject>(
           if (first.event.type === "ERROR") {
             return refused(client, first.event.status);
           }
-          version = decodeVersion(first.event.object) || version;
+          const reached = decodeVersion(first.event.object);
+          if ((compareVersions(reached, version) ?? 0) < 0) {
+            return disordered(client, { from: version, to: reached });
+          }
+          version = reached || version;
           // Before yielding: what came meanwhile must be seen before a probe.
           next = take(events);
           yield first.event;
@@ -254,6 +261,20 @@ function refused<T extends ClusterObject>(
 ): WatchEnd {
   const step = `Cannot watch ${client.resource.name}`;
   return { why: "refused", error: new ApiError(status, step) };
+}
+
+/**
+ * Versions of one resource only grow. Where they do not, either this event is
+ * an old one or the one before was wrong, and only a list can tell.
+ */
+function disordered<T extends ClusterObject>(
+  client: ResourceClient<T>,
+  { from, to }: { readonly from: string; readonly to: string },
+): WatchEnd {
+  const error = new Error(
+    `Watch of ${client.resource.name} went back from version ${from} to ${to}`,
+  );
+  return { why: "disordered", error };
 }
 
 function asEnd(error: unknown, started: boolean): WatchEnd {

@@ -8,7 +8,7 @@
  * 2. A relist is one event: there is no moment with half a list.
  * 3. After any failure it goes on from the last version it has seen; it lists
  *    again where that version is gone (410), refused three times, garbled
- *    twice, or newer than the server's.
+ *    twice, newer than the server's, or followed by an older one.
  * 4. Failures are followed by a wait (backoff.ts) or, if the last ten seconds
  *    were good, by the next step at once.
  *
@@ -309,6 +309,12 @@ class Reflection<T extends ClusterObject> {
         return this.#giveUp(messageOf(end.error), !this.#proven || again) ??
           this.#promptly(next, end.error);
       }
+      case "disordered":
+        this.#watchTrouble.failed(
+          "The watch repeats older events; listing again",
+          end.error,
+        );
+        return this.#promptly(LISTING, end.error);
       case "behind":
         this.#watchTrouble.failed(
           "The server was set back; listing again",
