@@ -26,7 +26,8 @@ function writeAll(to: { writeSync(p: Uint8Array): number }, text: string) {
     if (
       !(error instanceof Deno.errors.BrokenPipe) &&
       !(error instanceof Deno.errors.WouldBlock) &&
-      !(error instanceof Error && /No space left/.test(error.message))
+      !(error instanceof Error &&
+        /No space left|quota exceeded/.test(error.message))
     ) throw error;
   }
 }
