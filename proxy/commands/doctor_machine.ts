@@ -19,6 +19,7 @@ import {
   steeringLockHolder,
   type SteeringRequest,
 } from "../rules/mod.ts";
+import { descriptorLimit } from "./descriptor_limit.ts";
 import type { Finding, Level } from "./doctor_finding.ts";
 import { errorLine } from "./errors.ts";
 
@@ -203,9 +204,8 @@ async function leftovers(
 
 async function descriptors(options: MachineOptions): Promise<Finding> {
   const check = "descriptors";
-  const text = await output(options, "sh", "-c", "ulimit -n");
-  const limit = text?.trim() === "unlimited" ? Infinity : Number(text);
-  if (text === undefined || Number.isNaN(limit)) {
+  const limit = await descriptorLimit(options.runner, options.signal);
+  if (limit === undefined) {
     return { check, level: "warn", found: "their limit cannot be found out" };
   }
   const connections = Math.floor(limit / DESCRIPTORS_OF_CONNECTION);

@@ -25,6 +25,7 @@ import {
   METRICS_PORT,
 } from "../config/mod.ts";
 import { canonicalIp } from "../ip.ts";
+import { systemRunner } from "../rules/command.ts";
 import {
   interfaceAddresses,
   type SteeringLock,
@@ -33,6 +34,7 @@ import {
 import { healthApp } from "../status/server.ts";
 import { bindAddress } from "./addresses.ts";
 import { cleanupCommand } from "./cleanup.ts";
+import { descriptorLimit } from "./descriptor_limit.ts";
 import { UserError } from "./errors.ts";
 import { RUN_FLAGS } from "./flag_tables.ts";
 import {
@@ -152,8 +154,10 @@ export async function runCommand(args: readonly string[]): Promise<number> {
   });
   saySettings(settings);
   using namespaces = new NetworkNamespaces();
+  const stopping = new AbortController();
   const choice = await chooseEngine(flags.engine as EngineRequest, {
     clock: systemClock,
+    descriptorLimit: () => descriptorLimit(systemRunner, stopping.signal),
     workers,
     udpTimeoutMs,
     namespaces,
@@ -190,7 +194,6 @@ export async function runCommand(args: readonly string[]): Promise<number> {
       return choice.steering;
     },
   });
-  const stopping = new AbortController();
   const metrics = serveStatus({
     metricsAddress,
     dashboardAddress,

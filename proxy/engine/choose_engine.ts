@@ -5,6 +5,7 @@
  * @module
  */
 import type { Clock } from "../../watch/clock.ts";
+import { DescriptorShare } from "./descriptor_share.ts";
 import type { Engine, NamespaceOpener } from "./engine.ts";
 import type { ListeningSockets } from "./listening_sockets.ts";
 import { createPortableEngine } from "./portable/engine.ts";
@@ -18,6 +19,8 @@ export interface ChooseEngineOptions {
   /** Threads of `splice`; `portable` has none. */
   readonly workers?: number;
   readonly udpTimeoutMs?: number;
+  /** Descriptors of the process; `portable` cannot ask for itself. */
+  readonly descriptorLimit?: () => Promise<number | undefined>;
   /** Without it, nothing can listen in another network namespace. */
   readonly namespaces?: NamespaceOpener;
   /** Where listeners of `splice` come from, if not from itself. */
@@ -46,12 +49,17 @@ export async function chooseEngine(
   request: EngineRequest,
   options: ChooseEngineOptions,
 ): Promise<EngineChoice> {
-  const portable = createPortableEngine(options);
-  const engine = { ...portable, async [Symbol.asyncDispose]() {} };
-  const failed = new Promise<never>(() => {});
-  if (request === "portable") {
-    return { engine, why: "it was asked for", failed };
-  }
+  const share = new DescriptorShare();
+  const portable = createPortableEngine({ ...options, share });
+  const choosePortable = async (why: string): Promise<EngineChoice> => {
+    share.limit = await options.descriptorLimit?.() ?? Infinity;
+    return {
+      engine: { ...portable, async [Symbol.asyncDispose]() {} },
+      why,
+      failed: new Promise<never>(() => {}),
+    };
+  };
+  if (request === "portable") return await choosePortable("it was asked for");
   try {
     const { workers = WORKERS } = options;
     // UDP is the portable engine's: see ./README.md.
@@ -67,6 +75,6 @@ export async function chooseEngine(
         cause: error.cause,
       });
     }
-    return { engine, why: `splice cannot run: ${error.message}`, failed };
+    return await choosePortable(`splice cannot run: ${error.message}`);
   }
 }

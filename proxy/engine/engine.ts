@@ -125,7 +125,7 @@ export interface ForwarderStats {
   readonly connectionsTotal: number;
   /** Connections for which every dial failed. */
   readonly connectionsFailed: number;
-  /** Clients turned away: source ranges, or a policy that leaves no endpoint. */
+  /** Clients turned away: source ranges, a policy, or its share of descriptors. */
   readonly connectionsRefused: number;
   /** UDP flows that were ended, not yet silent for long, to make room for others. */
   readonly flowsEvicted: number;

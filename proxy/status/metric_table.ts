@@ -136,7 +136,7 @@ const OWN = {
   ),
   kube_portal_connections_refused_total: spec(
     "counter",
-    "Clients turned away by a source range or a traffic policy",
+    "Clients turned away by a source range, a traffic policy or a flood",
     PORT,
   ),
   kube_portal_bytes_total: spec(

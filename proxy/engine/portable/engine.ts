@@ -7,6 +7,7 @@
  */
 import type { Clock } from "../../../watch/clock.ts";
 import { CidrSet } from "../admission.ts";
+import { DescriptorShare } from "../descriptor_share.ts";
 import type { Engine, NamespaceOpener } from "../engine.ts";
 import { OwnAddresses } from "../own_addresses.ts";
 import { BufferPool } from "./buffers.ts";
@@ -37,6 +38,8 @@ export interface PortableEngineOptions {
   readonly udpFlowsPerPortMax?: number;
   /** UDP flows of all ServicePorts; {@linkcode UDP_FLOWS_MAX}. */
   readonly udpFlowsMax?: number;
+  /** Its limit may be found out later; without one there is none. */
+  readonly share?: DescriptorShare;
 }
 
 /**
@@ -56,6 +59,7 @@ export function createPortableEngine(options: PortableEngineOptions): Engine {
     total: options.udpFlowsMax ?? UDP_FLOWS_MAX,
   });
   const own = { TCP: new OwnAddresses(), UDP: new OwnAddresses() };
+  const share = options.share ?? new DescriptorShare();
   let clusterSources = new CidrSet([]);
   return {
     name: "portable",
@@ -80,6 +84,7 @@ export function createPortableEngine(options: PortableEngineOptions): Engine {
         buffers,
         closing,
         ownAddresses: own.TCP,
+        share,
         namespaces: options.namespaces,
         dialTimeoutsMs: options.dialTimeoutsMs ?? DIAL_TIMEOUTS_MS,
         lingerMs: options.lingerMs ?? LINGER_MS,

@@ -17,6 +17,7 @@ import {
 import { RepeatedLog } from "../../repeated_log.ts";
 import { Admission, type CidrSet, peerIp } from "../admission.ts";
 import { ForwarderCounters } from "../counters.ts";
+import { type DescriptorShare, SHARE_TAKEN } from "../descriptor_share.ts";
 import { answersAgain, ejected, type LoggedEvent } from "../ejection_events.ts";
 import type { OwnAddresses } from "../own_addresses.ts";
 import { proxyHeader } from "../proxy_protocol.ts";
@@ -45,6 +46,7 @@ export interface PortableForwarderOptions {
   readonly lingerMs: number;
   readonly closing: ClosingSockets;
   readonly ownAddresses: OwnAddresses;
+  readonly share: DescriptorShare;
   readonly namespaces?: NamespaceOpener | undefined;
   /** Asked for every connection, since it may change. */
   readonly clusterSources: () => CidrSet;
@@ -116,7 +118,9 @@ export class PortableForwarder implements Forwarder {
     const { serviceAddress } = options;
     const disown = this.#options.ownAddresses
       .add(listener.address, serviceAddress);
+    this.#options.share.listenerOpened();
     listener.ended.then(() => {
+      this.#options.share.listenerClosed();
       disown();
       this.#listeners.delete(listener);
       this.#acceptLoops.delete(listener.ended);
@@ -169,6 +173,10 @@ export class PortableForwarder implements Forwarder {
     }
     if (this.#policy.endpoints[list].length === 0) {
       this.#turnAway(socket, client, `no endpoint for ${list} clients`);
+      return;
+    }
+    if (this.#counters.connectionsOpen >= this.#options.share.connectionsMax) {
+      this.#turnAway(socket, client, SHARE_TAKEN);
       return;
     }
     const destination = serviceAddress ??

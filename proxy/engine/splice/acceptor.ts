@@ -7,17 +7,17 @@
  */
 import { CidrSet } from "../admission.ts";
 import { endpointKey } from "../../load_balancer.ts";
+import {
+  descriptorsForConnections,
+  DescriptorShare,
+} from "../descriptor_share.ts";
 import { OwnAddresses } from "../own_addresses.ts";
 import type { ConnectionTools } from "./connection.ts";
 import type { Connections } from "./connections.ts";
 import type { EventLog } from "./event_log.ts";
 import type { HandOverSender } from "./hand_over.ts";
 import type { Libc } from "./libc.ts";
-import {
-  AcceptingListener,
-  descriptorsForConnections,
-  type ListenerHost,
-} from "./listener.ts";
+import { AcceptingListener, type ListenerHost } from "./listener.ts";
 import type {
   Command,
   CountedEvent,
@@ -73,6 +73,7 @@ export class Acceptor implements ListenerHost {
   readonly #listeners = new Map<number, AcceptingListener>();
   /** Listener → a key → the end of a claim to an own address. */
   readonly #owned = new Map<number, Map<string, () => void>>();
+  readonly #share = new DescriptorShare();
   readonly #others: readonly Place[];
   readonly #placed = new Map<number, Placed>();
   #lastId = 0;
@@ -84,12 +85,17 @@ export class Acceptor implements ListenerHost {
     this.timers = options.tools.timers;
     this.dialTimeoutsMs = options.dialTimeoutsMs;
     this.counters = options.counters;
-    this.reservedFrom = descriptorsForConnections(descriptorLimit(this.libc));
+    this.#share.limit = descriptorLimit(this.libc);
+    this.reservedFrom = descriptorsForConnections(this.#share.limit);
     this.#others = options.others.map((sender) => ({ sender, open: 0 }));
   }
 
   get now(): number {
     return this.#options.tools.now;
+  }
+
+  get connectionsMax(): number {
+    return this.#share.connectionsMax;
   }
 
   servicePort(port: number): ServicePort | undefined {
@@ -109,6 +115,9 @@ export class Acceptor implements ListenerHost {
           route,
         });
         this.#listeners.set(listener, accepting);
+        // The smallest number that was free: so many are taken.
+        if (this.#listeners.size === 1) this.#share.inUse = fd;
+        this.#share.listenerOpened();
         const own = this.ownAddresses
           .add(address, route?.options.serviceAddress);
         this.#owned.set(listener, new Map([["", own]]));
@@ -121,7 +130,9 @@ export class Acceptor implements ListenerHost {
         return;
       case "unlisten":
         this.#listeners.get(command.listener)?.close();
-        this.#listeners.delete(command.listener);
+        if (this.#listeners.delete(command.listener)) {
+          this.#share.listenerClosed();
+        }
         for (
           const disown of this.#owned.get(command.listener)?.values() ?? []
         ) {

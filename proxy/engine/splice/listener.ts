@@ -30,20 +30,9 @@ const ACCEPTS_MAX = 16;
 const ACCEPT_PAUSE_MIN_MS = 10;
 const ACCEPT_PAUSE_MAX_MS = 1_000;
 
-/**
- * Descriptors that connections leave to the rest of the process, which has an
- * API server to talk to; a quarter of all where there are few.
- */
-const RESERVED_DESCRIPTORS_MAX = 64;
-
-/** The number from which on descriptors are not for connections. */
-export function descriptorsForConnections(limit: number): number {
-  return limit - Math.min(RESERVED_DESCRIPTORS_MAX, Math.floor(limit / 4));
-}
-
 /** What a listener asks of its thread. */
 export interface ListenerHost extends ServicePortHost {
-  /** See {@linkcode descriptorsForConnections}. */
+  /** See `descriptorsForConnections`. */
   readonly reservedFrom: number;
   servicePort(port: number): ServicePort | undefined;
   logListener(event: {

@@ -13,6 +13,7 @@ import {
   LoadBalancer,
 } from "../../load_balancer.ts";
 import type { Admission, CidrSet } from "../admission.ts";
+import { SHARE_TAKEN } from "../descriptor_share.ts";
 import { answersAgain, ejected, type LoggedEvent } from "../ejection_events.ts";
 import type {
   EndpointAddress,
@@ -47,6 +48,8 @@ export interface ServicePortHost extends SearchTools {
   readonly libc: Libc;
   readonly counters: SharedCounters;
   readonly clusterSources: CidrSet;
+  /** See `DescriptorShare`. */
+  readonly connectionsMax: number;
   /** Whether it wants to know of each connection that ended. */
   readonly tellsConnections: boolean;
   connectionEnded(ended: EndedConnection): void;
@@ -154,6 +157,10 @@ export class ServicePort implements SearchOwner {
     }
     if (this.#policy.endpoints[list].length === 0) {
       return this.#turnAway(fd, client, `no endpoint for ${list} clients`);
+    }
+    const open = this.#line.get(PORT_CELLS.connectionsOpen);
+    if (open >= this.#host.connectionsMax) {
+      return this.#turnAway(fd, client, SHARE_TAKEN);
     }
     this.#line.add(PORT_CELLS.connectionsOpen, 1);
     const arrival: Arrival = { client, list };

@@ -1,10 +1,9 @@
+import { dialServer, within } from "../../../support/tcp.ts";
 import assert from "node:assert/strict";
 import type { EndpointAddress } from "../../../../proxy/engine/engine.ts";
 import { listenTcp } from "../../../../proxy/engine/portable/tcp_listener.ts";
 import { RepeatedLog } from "../../../../proxy/repeated_log.ts";
 import { FakeClock, settle } from "../../../support/fake_clock.ts";
-import { program, testWith } from "../../../support/needs.ts";
-import { dialServer, echoServer, text, within } from "../../../support/tcp.ts";
 
 /** As Deno reports what it has no class for. */
 function systemError(code: string): Error {
@@ -130,57 +129,4 @@ function connectAndReset({ port }: EndpointAddress): void {
     args: ["eval", script],
   }).outputSync();
   assert.ok(success);
-}
-
-testWith(
-  [program("sh")],
-  "the engine serves again after it ran out of descriptors",
-  () => within(30_000, runOut()),
-);
-
-async function runOut(): Promise<void> {
-  await using server = echoServer();
-  const script = new URL("few_descriptors.ts", import.meta.url).pathname;
-  await using child = new Deno.Command("sh", {
-    args: [
-      "-c",
-      'ulimit -n 100 && exec "$0" run -A "$@"',
-      Deno.execPath(),
-      script,
-      "TCP",
-      String(server.address.port),
-    ],
-    stdout: "piped",
-  }).spawn();
-  const output = child.stdout.pipeThrough(new TextDecoderStream())
-    .getReader();
-  const port = Number((await output.read()).value);
-  const address = { ip: "127.0.0.1", port };
-
-  const open: Deno.Conn[] = [];
-  for (let n = 0; n < 200; n++) open.push(await dialServer(address));
-  let log = "";
-  while (!log.includes("Too many open files")) {
-    log += (await output.read()).value;
-  }
-  for (const connection of open) connection.close();
-
-  while (!await echoes(address));
-  child.kill("SIGKILL");
-  for (let more = await output.read(); !more.done;) {
-    log += more.value;
-    more = await output.read();
-  }
-  assert.ok(log.split("\n").length < 10, log);
-}
-
-/** False: the connection was not served, as long as there are too few. */
-async function echoes(address: EndpointAddress): Promise<boolean> {
-  using connection = await dialServer(address);
-  try {
-    await connection.write(text("ping"));
-    return await connection.read(new Uint8Array(4)) === 4;
-  } catch {
-    return false;
-  }
 }

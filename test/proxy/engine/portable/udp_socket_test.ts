@@ -6,6 +6,7 @@ import {
 } from "../../../../proxy/engine/portable/udp_socket.ts";
 import { RepeatedLog } from "../../../../proxy/repeated_log.ts";
 import { systemClock } from "../../../../watch/mod.ts";
+import { startWithFewDescriptors } from "../../../support/few_descriptors.ts";
 import { text, within } from "../../../support/tcp.ts";
 import { namedPeer, UdpPeer } from "../../../support/udp.ts";
 
@@ -93,32 +94,19 @@ Deno.test({
 
 async function runOut(): Promise<void> {
   await using endpoint = namedPeer("a");
-  const script = new URL("few_descriptors.ts", import.meta.url).pathname;
-  await using child = new Deno.Command("sh", {
-    args: [
-      "-c",
-      'ulimit -n 100 && exec "$0" run -A "$@"',
-      Deno.execPath(),
-      script,
-      "UDP",
-      String(endpoint.address.port),
-    ],
-    stdout: "piped",
-  }).spawn();
-  const output = child.stdout.pipeThrough(new TextDecoderStream())
-    .getReader();
-  const port = Number((await output.read()).value);
+  const { child, services: [service] } = await startWithFewDescriptors(
+    "portable",
+    "UDP",
+    endpoint.address.port,
+  );
+  await using _child = child;
   await using clients = new AsyncDisposableStack();
   for (let n = 0; n < 200; n++) {
     const client = clients.use(new UdpPeer());
-    assert.equal(await client.askName({ ip: "127.0.0.1", port }), "a");
+    assert.equal(await client.askName(service!), "a");
   }
   child.kill("SIGKILL");
-  let log = "";
-  for (let more = await output.read(); !more.done;) {
-    log += more.value;
-    more = await output.read();
-  }
-  assert.match(log, /Ended the oldest UDP flow to make room/);
-  assert.ok(log.split("\n").length < 10, log);
+  await child.ended;
+  assert.match(child.output, /Ended the oldest UDP flow to make room/);
+  assert.ok(child.output.split("\n").length < 10, child.output);
 }

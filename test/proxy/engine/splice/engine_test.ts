@@ -1,5 +1,4 @@
 import assert from "node:assert/strict";
-import type { EndpointAddress } from "../../../../proxy/engine/engine.ts";
 import { createSpliceEngine } from "../../../../proxy/engine/splice/engine.ts";
 import { systemClock } from "../../../../watch/mod.ts";
 import { INTERNAL, policy } from "../../../conformance/engine.ts";
@@ -155,68 +154,5 @@ async function manyPorts(): Promise<void> {
     assert.equal(last.stats().connectionsTotal, 1);
     const { signal } = new AbortController();
     await Promise.all(forwarders.map((forwarder) => forwarder.close(signal)));
-  }
-}
-
-testWith(
-  [ffi],
-  "without descriptors splice waits, and goes on when there are some",
-  () => within(LIMIT_MS, runOut()),
-);
-
-async function runOut(): Promise<void> {
-  await using server = echoServer();
-  const script = new URL("few_descriptors.ts", import.meta.url).pathname;
-  await using child = new Deno.Command("sh", {
-    args: [
-      "-c",
-      'ulimit -n 100 && exec "$0" run -A "$@"',
-      Deno.execPath(),
-      script,
-      String(server.address.port),
-    ],
-    stdout: "piped",
-  }).spawn();
-  const output = child.stdout.pipeThrough(new TextDecoderStream())
-    .getReader();
-  const port = Number((await output.read()).value);
-  const address = { ip: "127.0.0.1", port };
-
-  const open: Deno.Conn[] = [];
-  for (let n = 0; n < 200; n++) open.push(await dialServer(address));
-  let log = "";
-  while (!log.includes("Too many open files")) {
-    log += (await output.read()).value;
-  }
-  const busy = await cpuTicks(child.pid);
-  await new Promise((resolve) => setTimeout(resolve, 500));
-  const ticks = await cpuTicks(child.pid) - busy;
-  assert.ok(ticks < 25, `waiting took ${ticks} of 50 ticks of a core`);
-  for (const connection of open) connection.close();
-
-  while (!await echoes(address));
-  child.kill("SIGKILL");
-  for (let more = await output.read(); !more.done;) {
-    log += more.value;
-    more = await output.read();
-  }
-  assert.ok(log.split("\n").length < 10, log);
-}
-
-/** Hundredths of a second that a process has used. */
-async function cpuTicks(pid: number): Promise<number> {
-  const stat = await Deno.readTextFile(`/proc/${pid}/stat`);
-  const fields = stat.slice(stat.lastIndexOf(")") + 2).split(" ");
-  return Number(fields[11]) + Number(fields[12]);
-}
-
-/** False: the connection was not served, as long as there are too few. */
-async function echoes(address: EndpointAddress): Promise<boolean> {
-  try {
-    using connection = await dialServer(address);
-    await connection.write(text("ping"));
-    return await connection.read(new Uint8Array(4)) === 4;
-  } catch {
-    return false;
   }
 }
