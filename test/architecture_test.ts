@@ -31,6 +31,7 @@ const MAY_IMPORT: Readonly<Record<string, Rule>> = {
     code: ["proxy", "node"],
     types: ["watch/clock.ts", "watch/types.ts", "proxy/engine/engine.ts"],
   },
+  "proxy/handover": { code: ["proxy", "proxy/engine", "proxy/rules"] },
   "proxy/config": { code: ["proxy", "watch/std", "node"] },
   "proxy/explain": { code: ["proxy", "proxy/rules"] },
   "proxy/status": {
@@ -50,6 +51,7 @@ const MAY_IMPORT: Readonly<Record<string, Rule>> = {
       "proxy/rules",
       "proxy/config",
       "proxy/explain",
+      "proxy/handover",
       "proxy/status",
       "hono",
       "node",
@@ -77,6 +79,7 @@ const PURE = [
   "proxy/ejection.ts",
   "proxy/endpoint.ts",
   "proxy/forwarding_policy.ts",
+  "proxy/handover/messages.ts",
   "proxy/ip.ts",
   "proxy/listen_addresses.ts",
   "proxy/load_balancer.ts",

@@ -6,7 +6,11 @@
 import type { ApiServer, Listening } from "../../watch/apiserver/mod.ts";
 import { canonicalIp, formatHostPort } from "../ip.ts";
 import type { Handler } from "../../watch/http/exchange.ts";
-import { type HttpServer, serve } from "../../watch/http/server.ts";
+import {
+  type HttpServer,
+  serve,
+  type SocketSource,
+} from "../../watch/http/server.ts";
 import { errorLine, UserError } from "./errors.ts";
 import { wholeNumber } from "./flags.ts";
 
@@ -51,14 +55,15 @@ export function bindAddress(
  * @throws {UserError} if the address cannot be had
  */
 export async function serveHttp(
-  { address, flag, handler }: {
+  { address, flag, handler, sockets }: {
     address: BindAddress;
     flag: string;
     handler: Handler;
+    sockets?: SocketSource | undefined;
   },
 ): Promise<HttpServer> {
   try {
-    return await serve(address, handler);
+    return await serve(address, handler, { sockets });
   } catch (error) {
     throw cannotListen(error, { address, advice: chooseAnother(flag) });
   }

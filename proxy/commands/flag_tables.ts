@@ -141,6 +141,11 @@ export const RUN_FLAGS = {
     default: "20s",
     help: "How long open connections may take to end at SIGTERM.",
   },
+  "take-over": {
+    type: "boolean",
+    help:
+      "Take over from a kube-portal that runs here, listening sockets included; it ends then.",
+  },
   engine: {
     type: "string",
     choices: ["auto", "portable", "splice"],

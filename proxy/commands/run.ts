@@ -26,11 +26,7 @@ import {
 } from "../config/mod.ts";
 import { canonicalIp } from "../ip.ts";
 import { systemRunner } from "../rules/command.ts";
-import {
-  interfaceAddresses,
-  type SteeringLock,
-  type SteeringRequest,
-} from "../rules/mod.ts";
+import { interfaceAddresses, type SteeringRequest } from "../rules/mod.ts";
 import { healthApp } from "../status/server.ts";
 import { bindAddress } from "./addresses.ts";
 import { cleanupCommand } from "./cleanup.ts";
@@ -49,6 +45,7 @@ import { addressSettings, logFlagsOf, nodeNameOf } from "./config_meaning.ts";
 import { checkFolder } from "./folders.ts";
 import { saySettings, writeConfiguration } from "./say_settings.ts";
 import { writeEvents } from "./service_events.ts";
+import { HandedSockets, HandOver } from "./hand_over.ts";
 import { loadSettings } from "./settings.ts";
 import { untilSignal } from "./signals.ts";
 import { startProxy } from "./start_proxy.ts";
@@ -132,6 +129,14 @@ export async function runCommand(args: readonly string[]): Promise<number> {
   // With a file, a supervisor may have started us beside the one we follow.
   const healthHardFail = config.bindAddressHardFail ||
     settings.file === undefined;
+  using namespaces = new NetworkNamespaces();
+  using handed = new HandedSockets(namespaces);
+  const { sockets } = handed;
+  using handOver = await HandOver.begin({
+    takesOver: flags["take-over"] ?? false,
+    sockets,
+    namespaces,
+  });
   const server = health && servePersistently({
     address: health,
     flag: "healthz-bind-address",
@@ -144,8 +149,10 @@ export async function runCommand(args: readonly string[]): Promise<number> {
       ),
     clock: systemClock,
     hardFail: healthHardFail,
+    after: handOver.mayServe,
+    sockets,
   });
-  if (healthHardFail) await server?.listening;
+  if (healthHardFail && !handOver.mayServe) await server?.listening;
 
   logger.info(`kube-portal v${VERSION}: userspace proxy mode`, {
     mode_from: settings.modeFrom,
@@ -153,7 +160,6 @@ export async function runCommand(args: readonly string[]): Promise<number> {
     source: client?.server ?? flags.manifests,
   });
   saySettings(settings);
-  using namespaces = new NetworkNamespaces();
   const stopping = new AbortController();
   const choice = await chooseEngine(flags.engine as EngineRequest, {
     clock: systemClock,
@@ -161,11 +167,11 @@ export async function runCommand(args: readonly string[]): Promise<number> {
     workers,
     udpTimeoutMs,
     namespaces,
+    sockets,
   });
   await using engine = choice.engine;
   engine.tellConnections?.(logsConnections(logFlags));
   logger.info(`Moving bytes by ${engine.name}: ${choice.why}`);
-  let lock: SteeringLock | undefined;
   const proxy = startProxy({
     source,
     nodeName,
@@ -177,6 +183,7 @@ export async function runCommand(args: readonly string[]): Promise<number> {
     engine,
     clock: systemClock,
     counters,
+    sockets,
     async steering(known, signal) {
       const request = flags.steer as SteeringRequest;
       const sharesTcp = engine.listenForRedirected !== undefined;
@@ -187,10 +194,11 @@ export async function runCommand(args: readonly string[]): Promise<number> {
         ports,
         sharesTcp,
         namespaces,
+        ...handOver.takeLock(signal),
         signal,
       };
       const choice = await steer(request, options);
-      lock = choice.lock;
+      handOver.hold(choice.lock, proxy);
       return choice.steering;
     },
   });
@@ -203,11 +211,16 @@ export async function runCommand(args: readonly string[]): Promise<number> {
     feed,
     clock: systemClock,
     hardFail: config.bindAddressHardFail,
+    after: handOver.mayServe,
+    sockets,
   });
-  proxy.ready.then(
-    () => logger.info("Ready", { services: proxy.state.size }),
-    () => {},
-  );
+  const ready = proxy.ready.then(async () => {
+    await handOver.finish(
+      proxy,
+      () => Promise.allSettled([server?.listening, metrics.listening]),
+    );
+    logger.info("Ready", { services: proxy.state.size });
+  });
   let current = config;
   const writing = client &&
     writeEvents(client, {
@@ -230,24 +243,35 @@ export async function runCommand(args: readonly string[]): Promise<number> {
   });
   const asked = await Promise.race([
     untilSignal(),
+    handOver.given.then((version) => `the take-over by version ${version}`),
+    handOver.lost,
     choice.failed,
     proxy.failed,
     // End only by their rejections: steering that cannot work ends the program,
     // and so does a metrics address where it has to be had at once.
-    proxy.ready.then(() => new Promise<never>(() => {})),
+    ready.then(() => new Promise<never>(() => {})),
     metrics.listening.then(() => new Promise<never>(() => {})),
+    server?.listening.then(() => new Promise<never>(() => {})) ?? choice.failed,
   ]);
+  const isGiven = await handOver.stopping();
   stopping.abort();
   await Promise.all([following, writing]);
   logger.info(`Stopping at ${asked}; open connections may end`, { drainMs });
-  const steering = await proxy.stop(AbortSignal.timeout(drainMs));
-  await metrics[Symbol.asyncDispose]();
-  await server?.[Symbol.asyncDispose]();
-  if (flags["cleanup-on-exit"]) {
-    await steering?.cleanup(AbortSignal.timeout(CLEANUP_TIMEOUT_MS));
+  const servers = server === undefined ? [metrics] : [metrics, server];
+  const cut = AbortSignal.timeout(drainMs);
+  if (isGiven) {
+    const leaving = servers.map((each) => each.leave());
+    await proxy.stop(cut, () => handOver.leave());
+    await Promise.all(leaving);
+  } else {
+    const steering = await proxy.stop(cut);
+    for (const each of servers) await each[Symbol.asyncDispose]();
+    if (flags["cleanup-on-exit"]) {
+      await steering?.cleanup(AbortSignal.timeout(CLEANUP_TIMEOUT_MS));
+    }
   }
   // Until now nobody else could take what is there for leftovers.
-  lock?.[Symbol.dispose]();
+  handOver[Symbol.dispose]();
   client?.[Symbol.dispose]();
   logger.info("Stopped");
   return 0;

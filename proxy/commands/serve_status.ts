@@ -6,7 +6,7 @@
  */
 import { getLogger } from "@std/log";
 import type { Handler } from "../../watch/http/exchange.ts";
-import type { HttpServer } from "../../watch/http/server.ts";
+import type { HttpServer, SocketSource } from "../../watch/http/server.ts";
 import type { Clock } from "../../watch/mod.ts";
 import { formatHostPort, isLoopback } from "../ip.ts";
 import type { EventFeed } from "../status/event_feed.ts";
@@ -21,6 +21,9 @@ const logger = getLogger("status");
 
 /** Upstream's pause between two attempts to have the address (fact 7.23). */
 const RETRY_MS = 5_000;
+
+/** For requests that had come before another process took the address over. */
+const LEAVE_MS = 2_000;
 
 /** Samples for the plots while no page is open. */
 const LOOK_EVERY_MS = 5_000;
@@ -109,6 +112,9 @@ export interface PersistentOptions {
   readonly clock: Clock;
   /** An address that cannot be had is an error at once (`bindAddressHardFail`). */
   readonly hardFail?: boolean;
+  /** Not before this: until then another process has the address. */
+  readonly after?: Promise<void> | undefined;
+  readonly sockets?: SocketSource | undefined;
 }
 
 /** A server that is there as soon as it can be; disposing it ends it. */
@@ -119,6 +125,8 @@ export interface PersistentServer extends AsyncDisposable {
    * @throws {UserError} with `hardFail`, if the address cannot be had
    */
   readonly listening: Promise<void>;
+  /** Stops listening; who is connected is answered for a moment still. */
+  leave(): Promise<void>;
 }
 
 /**
@@ -137,6 +145,11 @@ export function servePersistently(
   listening.catch(() => {});
   return {
     listening,
+    async leave() {
+      ending.abort();
+      await listening.catch(() => {});
+      await server?.leave(LEAVE_MS);
+    },
     async [Symbol.asyncDispose]() {
       ending.abort();
       await listening.catch(() => {});
@@ -146,14 +159,18 @@ export function servePersistently(
 }
 
 async function listen(
-  { address, flag, load, clock, hardFail = false }: PersistentOptions,
+  options: PersistentOptions,
   signal: AbortSignal,
 ): Promise<HttpServer | undefined> {
+  const { address, flag, load, clock, hardFail = false, sockets } = options;
   const handler = await load();
+  if (options.after !== undefined) {
+    await Promise.race([options.after, aborted(signal)]);
+  }
   let isSaid = false;
   while (!signal.aborted) {
     try {
-      return await serveHttp({ address, flag, handler });
+      return await serveHttp({ address, flag, handler, sockets });
     } catch (error) {
       if (hardFail) throw error;
       if (!isSaid) {
@@ -170,7 +187,15 @@ async function listen(
   return undefined;
 }
 
-export interface ServeStatusOptions {
+function aborted(signal: AbortSignal): Promise<void> {
+  return new Promise((resolve) => {
+    if (signal.aborted) resolve();
+    signal.addEventListener("abort", () => resolve(), { once: true });
+  });
+}
+
+export interface ServeStatusOptions
+  extends Pick<PersistentOptions, "after" | "sockets"> {
   readonly metricsAddress: BindAddress | undefined;
   readonly dashboardAddress: BindAddress | undefined;
   readonly proxy: RunningProxy;
@@ -215,7 +240,7 @@ export function statusServers(
 
 /** Serves them, each as soon as it can have its address. */
 export function serveStatus(options: ServeStatusOptions): PersistentServer {
-  const { clock, hardFail } = options;
+  const { clock, hardFail, after, sockets } = options;
   const ending = new AbortController();
   const { signal } = ending;
   const servers = statusServers(options).map(({ address, serves }) =>
@@ -234,6 +259,8 @@ export function serveStatus(options: ServeStatusOptions): PersistentServer {
           }),
       clock,
       hardFail,
+      after,
+      sockets,
     })
   );
   const listening = Promise.all(servers.map((server) => server.listening))
@@ -241,6 +268,10 @@ export function serveStatus(options: ServeStatusOptions): PersistentServer {
   listening.catch(() => {});
   return {
     listening,
+    async leave() {
+      await Promise.all(servers.map((server) => server.leave()));
+      ending.abort();
+    },
     async [Symbol.asyncDispose]() {
       ending.abort();
       await Promise.all(servers.map((server) => server[Symbol.asyncDispose]()));

@@ -12,6 +12,7 @@ import {
   Informer,
   type SourceState,
 } from "../../watch/mod.ts";
+import type { SocketSource } from "../../watch/http/server.ts";
 import type { Node } from "../../watch/types.ts";
 import type { DesiredState } from "../desired_state.ts";
 import { EndpointIps } from "../endpoint_ips.ts";
@@ -41,6 +42,9 @@ const logger = getLogger("main");
 
 /** Upstream's default: failed listeners and removed routes wait no longer. */
 const SYNC_PERIOD_MS = 30_000;
+
+/** For health checks that had come before another process took over. */
+const LEAVE_MS = 1_000;
 
 /** What is known of the cluster when steering is chosen, and ever after. */
 export interface KnownCluster {
@@ -77,6 +81,8 @@ export interface StartProxyOptions {
   readonly clock: Clock;
   /** Takes part in what is counted; its own if not given. */
   readonly counters?: ProxyCounters;
+  /** Where sockets of health check node ports come from, if not from there. */
+  readonly sockets?: SocketSource | undefined;
   /**
    * Chooses and starts the steering strategy. Called once, before the first
    * sync: what has to stay reachable is known only then.
@@ -117,12 +123,23 @@ export interface RunningProxy {
   /** Takes other addresses; they show with the next sync, which is asked for. */
   setAddresses(settings: AddressSettings): void;
   /**
+   * Nothing is opened, closed or steered any more until `resume`, and nothing
+   * is under way when this resolves; what is open goes on.
+   */
+  pause(): Promise<void>;
+  /** Goes on, and looks whether anything was changed meanwhile. */
+  resume(): void;
+  /** Tries again at once what could not be had. */
+  syncSoon(): void;
+  /**
    * Stops following the cluster and accepting connections, then waits until
    * those that are open have ended or `signal` is aborted, which cuts them.
    *
+   * @param left called as soon as nothing is listened on, where another
+   *   process has taken over
    * @returns the strategy in use, which stays in place; none before the first sync
    */
-  stop(signal: AbortSignal): Promise<Steering | undefined>;
+  stop(signal: AbortSignal, left?: () => void): Promise<Steering | undefined>;
 }
 
 export function startProxy(options: StartProxyOptions): RunningProxy {
@@ -147,7 +164,10 @@ export function startProxy(options: StartProxyOptions): RunningProxy {
     syncs: { IPv4: runner.times, IPv6: runner.times },
     node: options.nodeNotNeeded ? "not-needed" : node,
   });
-  const serviceHealth = new ServiceHealth(() => liveness(health()).ok);
+  const serviceHealth = new ServiceHealth(
+    () => liveness(health()).ok,
+    options.sockets,
+  );
   /** As last seen: one that is deleted stays what it was (fact 7.11). */
   let node: Node | undefined;
 
@@ -185,40 +205,47 @@ export function startProxy(options: StartProxyOptions): RunningProxy {
   };
 
   let repairedAt = clock.now();
+  let isPaused = false;
+  let syncing: Promise<unknown> = Promise.resolve();
   const runner = new SyncRunner({
     clock,
     periodMs: syncPeriodMs,
     synced: (ms) => counters.synced(ms),
-    async sync() {
-      if (!isSynced()) return "done";
-      if (begun !== undefined && clock.now() - repairedAt >= syncPeriodMs) {
-        repairedAt = clock.now();
-        await begun.proxier.repair(signal);
-        addressesAreStale = true;
-      }
-      counters.changesTaken();
-      const triggered = triggers.take();
-      const changes = tracker.takeChanges();
-      endpoints.apply(changes);
-      serviceHealth.note(changes);
-      try {
-        begun ??= await begin();
-      } catch (error) {
-        // The strategy that was asked for cannot work: not for us to replace,
-        // and for whoever waits for `ready` to tell.
-        ready.reject(error);
-        return "again";
-      }
-      if (addressesAreStale) lookAtNode(begun);
-      const results = [
-        await begun.proxier.sync(changes, signal),
-        await serviceHealth.sync(addresses.nodePortIps),
-      ];
-      counters.programmed(triggered, clock.now());
-      ready.resolve();
-      return results.includes("again") ? "again" : "done";
+    sync() {
+      const result = isPaused ? Promise.resolve("done" as const) : sync();
+      syncing = result.catch(() => {});
+      return result;
     },
   });
+  const sync = async (): Promise<"done" | "again"> => {
+    if (!isSynced()) return "done";
+    if (begun !== undefined && clock.now() - repairedAt >= syncPeriodMs) {
+      repairedAt = clock.now();
+      await begun.proxier.repair(signal);
+      addressesAreStale = true;
+    }
+    counters.changesTaken();
+    const triggered = triggers.take();
+    const changes = tracker.takeChanges();
+    endpoints.apply(changes);
+    serviceHealth.note(changes);
+    try {
+      begun ??= await begin();
+    } catch (error) {
+      // The strategy that was asked for cannot work: not for us to replace,
+      // and for whoever waits for `ready` to tell.
+      ready.reject(error);
+      return "again";
+    }
+    if (addressesAreStale) lookAtNode(begun);
+    const results = [
+      await begun.proxier.sync(changes, signal),
+      await serviceHealth.sync(addresses.nodePortIps),
+    ];
+    counters.programmed(triggered, clock.now());
+    ready.resolve();
+    return results.includes("again") ? "again" : "done";
+  };
 
   // Nothing is programmed before both lists are complete: a proxy that starts
   // must not act on half of what there is (fact 2.36). The Node is not waited
@@ -281,12 +308,27 @@ export function startProxy(options: StartProxyOptions): RunningProxy {
       addressesAreStale = true;
       requestSync();
     },
-    async stop(cut) {
+    pause() {
+      isPaused = true;
+      return syncing.then(() => {});
+    },
+    resume() {
+      isPaused = false;
+      repairedAt = -Infinity;
+      runner.request();
+    },
+    syncSoon: () => runner.request(),
+    async stop(cut, left) {
       stopping.abort();
       await running;
-      // While connections drain, load balancers are told to go elsewhere.
+      // While connections drain, load balancers are told to go elsewhere,
+      // unless another process serves here from now on.
+      if (left === undefined) await serviceHealth[Symbol.asyncDispose]();
+      else serviceHealth.leave(LEAVE_MS);
+      const closed = begun?.proxier.close(cut);
+      left?.();
+      await closed;
       await serviceHealth[Symbol.asyncDispose]();
-      await begun?.proxier.close(cut);
       return begun?.steering;
     },
   };

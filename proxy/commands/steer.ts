@@ -16,6 +16,7 @@ import {
   readLeftovers,
   type SteeringChoice,
   type SteeringRequest,
+  type TakeLock,
 } from "../rules/mod.ts";
 import { serviceCidrsOf } from "./service_cidrs.ts";
 import type { KnownCluster } from "./start_proxy.ts";
@@ -31,14 +32,18 @@ export interface SteerOptions {
   /** One port for all TCP Services, where rules lead to it. */
   readonly sharesTcp: boolean;
   readonly namespaces: NamespaceOpener;
+  /** Takes over from whoever steers; without it, that one is left alone. */
+  readonly takeLock?: TakeLock | undefined;
   readonly signal: AbortSignal;
 }
 
 /** @throws {SteeringError} if what was asked for cannot work, or another process steers */
 export async function steer(
   request: SteeringRequest,
-  { cidrs, client, known, ports, sharesTcp, namespaces, signal }: SteerOptions,
+  options: SteerOptions,
 ): Promise<SteeringChoice> {
+  const { cidrs, client, known, ports, sharesTcp, namespaces } = options;
+  const { takeLock, signal } = options;
   const needsNone = request === "none" || request === "redirect";
   const found = cidrs.length > 0 || client === undefined || needsNone
     ? cidrs
@@ -50,6 +55,7 @@ export async function steer(
     ...ports === undefined ? {} : { proxyPorts: ports },
     sharesTcp,
     namespaces,
+    ...takeLock === undefined ? {} : { takeLock, alwaysLocks: true },
     signal,
   });
   logger.info(`Steering by ${choice.steering.name}: ${choice.why}`, {

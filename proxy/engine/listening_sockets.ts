@@ -63,6 +63,11 @@ export class ListeningSockets {
     return [...this.#open.values()];
   }
 
+  /** There are inherited ones that nobody has asked for. */
+  get hasInherited(): boolean {
+    return this.#inherited.size > 0;
+  }
+
   /**
    * A socket that listens, inherited or new.
    *

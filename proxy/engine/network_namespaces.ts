@@ -12,6 +12,7 @@
  * @module
  */
 import type { NamespaceOpener } from "./engine.ts";
+import { nameNamespace } from "./namespace_name.ts";
 import { errnoText } from "./splice/errors.ts";
 import { type Libc, NoLibcError, openLibc } from "./splice/libc.ts";
 import { CLONE_NEWNET, O_CLOEXEC, O_WRONLY } from "./splice/libc.ts";
@@ -70,6 +71,33 @@ export class NetworkNamespaces implements NamespaceOpener, Disposable {
       throw failure(`Cannot write "${file}"`, libc);
     } finally {
       libc.call.close(fd);
+    }
+  }
+
+  /**
+   * A descriptor of a namespace, to be given to another process.
+   *
+   * @throws {Error} if there is no such namespace
+   */
+  open(path: string): number {
+    return openFile(this.#open(), path, O_CLOEXEC);
+  }
+
+  close(descriptor: number): void {
+    this.#open().call.close(descriptor);
+  }
+
+  /**
+   * Gives the namespace of a descriptor this name, where there is none of that
+   * name: another container has folders of its own.
+   *
+   * @throws {Error} if it cannot
+   */
+  adopt(path: string, descriptor: number): void {
+    try {
+      this.openIn(path, () => {});
+    } catch {
+      nameNamespace(path, descriptor);
     }
   }
 

@@ -5,8 +5,8 @@
  * what rules and routes belong to, and it is gone with its process, however
  * that ends.
  *
- * Whoever connects is told who holds it. A later process can ask for more this
- * way, such as to take over, without another mechanism.
+ * Whoever connects is told who holds it, and may go on talking: a process that
+ * is to take over does (`../handover/`).
  *
  * @module
  */
@@ -21,7 +21,13 @@ const LOCK_NAME = "\0kube-portal";
 const ANSWER_TIMEOUT_MS = 1_000;
 
 /** Held until it is disposed, or the process ends. */
-export type SteeringLock = Disposable;
+export interface SteeringLock extends Disposable {
+  /**
+   * From now on, who has connected and was told who holds the lock is given to
+   * this function, which owns the connection. Missing where there is no lock.
+   */
+  serve?(talk: (connection: Deno.Conn) => Promise<void>): void;
+}
 
 /** Somebody else has it. */
 export interface LockHolder {
@@ -69,18 +75,17 @@ export async function takeSteeringLock(
         return { [Symbol.dispose]: () => {} };
       }
     }
-    const answer = await askHolder(name);
-    if (answer !== undefined) return parseAnswer(answer);
+    const holder = await askHolder(name);
+    if (holder !== undefined) return holder;
   }
   return parseAnswer("");
 }
 
 /** Who has the lock now, without taking it; undefined if nobody has. */
-export async function steeringLockHolder(
+export function steeringLockHolder(
   name: string = LOCK_NAME,
 ): Promise<LockHolder | undefined> {
-  const answer = await askHolder(name);
-  return answer === undefined ? undefined : parseAnswer(answer);
+  return askHolder(name);
 }
 
 function hold(
@@ -89,50 +94,83 @@ function hold(
 ): SteeringLock {
   // It alone is no reason to go on running.
   listener.unref();
-  answerAll(listener, `${purpose} pid ${Deno.pid}\n`);
-  return { [Symbol.dispose]: () => listener.close() };
+  let talk = (connection: Deno.Conn) => Promise.resolve(connection.close());
+  answerAll(listener, {
+    answer: `${purpose} pid ${Deno.pid}\n`,
+    talk: (connection) => talk(connection),
+  });
+  let isHeld = true;
+  return {
+    serve(next) {
+      talk = next;
+    },
+    [Symbol.dispose]() {
+      if (isHeld) listener.close();
+      isHeld = false;
+    },
+  };
 }
 
 /** Tells everybody who asks. Ends when the listener is closed. */
 async function answerAll(
   listener: Deno.UnixListener,
-  answer: string,
+  { answer, talk }: {
+    readonly answer: string;
+    readonly talk: (connection: Deno.Conn) => Promise<void>;
+  },
 ): Promise<void> {
   const bytes = new TextEncoder().encode(answer);
-  for await (const conn of listener) {
+  for await (const connection of listener) {
     try {
-      await conn.write(bytes);
+      await connection.write(bytes);
     } catch {
       // Who asked has gone.
-    } finally {
-      conn.close();
+      connection.close();
+      continue;
     }
+    talk(connection);
   }
 }
 
-/** What the holder answers: nothing, if it is silent; `undefined`, if it is gone. */
-async function askHolder(path: string): Promise<string | undefined> {
-  let conn: Deno.UnixConn;
+/** Who holds the lock, and a connection to it; none if it is silent. */
+export interface HolderConnection {
+  readonly holder: LockHolder;
+  readonly connection: Deno.Conn | undefined;
+}
+
+/** Connects, and hears who it is; `undefined` if nobody has the lock. */
+export async function connectToHolder(
+  name: string = LOCK_NAME,
+): Promise<HolderConnection | undefined> {
+  let connection: Deno.UnixConn;
   try {
-    conn = await Deno.connect({ transport: "unix", path });
+    connection = await Deno.connect({ transport: "unix", path: name });
   } catch {
     return undefined;
   }
-  const timer = setTimeout(() => conn.close(), ANSWER_TIMEOUT_MS);
+  let isSilent = false;
+  const timer = setTimeout(() => {
+    isSilent = true;
+    connection.close();
+  }, ANSWER_TIMEOUT_MS);
+  let answer = "";
   try {
     const buffer = new Uint8Array(64);
-    const length = await conn.read(buffer) ?? 0;
-    return new TextDecoder().decode(buffer.subarray(0, length));
+    const length = await connection.read(buffer) ?? 0;
+    answer = new TextDecoder().decode(buffer.subarray(0, length));
   } catch {
-    return "";
+    // Silent, or gone: then it has no name.
   } finally {
     clearTimeout(timer);
-    try {
-      conn.close();
-    } catch {
-      // The timer did.
-    }
   }
+  const holder = parseAnswer(answer);
+  return { holder, connection: isSilent ? undefined : connection };
+}
+
+async function askHolder(name: string): Promise<LockHolder | undefined> {
+  const found = await connectToHolder(name);
+  found?.connection?.close();
+  return found?.holder;
 }
 
 /** Anybody may answer anything: what is not known is not repeated. */

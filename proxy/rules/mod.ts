@@ -34,7 +34,11 @@ const logger = getLogger("rules");
 
 export { interfaceAddresses } from "./none.ts";
 export { LEFTOVERS_ADVICE, readLeftovers } from "./kube_proxy_leftovers.ts";
-export { type SteeringLock, steeringLockHolder } from "./lock.ts";
+export {
+  type SteeringLock,
+  steeringLockHolder,
+  type TakeLock,
+} from "./lock.ts";
 export type { PortRange } from "./proxy_ports.ts";
 export { type ClusterFacts, routeRefusal } from "./route_refusal.ts";
 
@@ -70,6 +74,8 @@ export interface SteeringOptions {
   readonly os?: string;
   /** Default: the machine's. */
   readonly takeLock?: TakeLock;
+  /** `none` takes it too: for a process that takes over, and can be taken over from. */
+  readonly alwaysLocks?: boolean;
 }
 
 /** A strategy that was started, and what there is to say about the choice. */
@@ -99,18 +105,26 @@ export async function chooseSteering(
   request: SteeringRequest,
   options: SteeringOptions,
 ): Promise<SteeringChoice> {
-  const { os = Deno.build.os } = options;
-  if (request === "none") return await onlyNone("it was asked for", options);
-  if (request === "auto" && areLocalByThemselves(options, os)) {
-    const why = "every Service address is local without steering";
-    return await onlyNone(why, options);
+  const { os = Deno.build.os, alwaysLocks = false } = options;
+  const whyNone = request === "none"
+    ? "it was asked for"
+    : request === "auto" && areLocalByThemselves(options, os)
+    ? "every Service address is local without steering"
+    : undefined;
+  if (whyNone !== undefined) {
+    const lock = alwaysLocks && os === "linux"
+      ? { lock: await lockOrRefuse(options) }
+      : {};
+    return { ...await onlyNone(whyNone, options), ...lock };
   }
   // Where nothing can be steered there is nothing to lock either.
   const lock = os === "linux" ? await lockOrRefuse(options) : NO_LOCK;
   try {
     const names = request === "auto" ? AUTO_ORDER : [request];
     const choice = await firstThatStarts(names, options);
-    if (choice.steering.name !== "none") return { ...choice, lock };
+    if (choice.steering.name !== "none" || alwaysLocks) {
+      return { ...choice, lock };
+    }
     lock[Symbol.dispose]();
     return choice;
   } catch (error) {

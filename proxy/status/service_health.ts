@@ -17,7 +17,11 @@ import { getLogger } from "@std/log";
 import { bindReason } from "../bind_reason.ts";
 import { localReadyCount, type ServiceState } from "../desired_state.ts";
 import { formatHostPort, type IpFamily, ipFamily } from "../ip.ts";
-import { type HttpServer, serve } from "../../watch/http/server.ts";
+import {
+  type HttpServer,
+  serve,
+  type SocketSource,
+} from "../../watch/http/server.ts";
 import type { StateChanges } from "../state_tracker.ts";
 
 const logger = getLogger("status");
@@ -89,6 +93,8 @@ interface Entry {
 
 export class ServiceHealth implements AsyncDisposable {
   readonly #isHealthy: () => boolean;
+  readonly #sockets: SocketSource | undefined;
+  #isLeaving = false;
   /** Service key → its new health checks, until the next sync. */
   readonly #noted = new Map<string, readonly HealthCheck[]>();
   /** Service key → family → what is there now. */
@@ -97,9 +103,13 @@ export class ServiceHealth implements AsyncDisposable {
   #isComplete = true;
   readonly #closing = new Set<Promise<void>>();
 
-  /** @param isHealthy asked with every request */
-  constructor(isHealthy: () => boolean) {
+  /**
+   * @param isHealthy asked with every request
+   * @param sockets where listening sockets come from, if not from itself
+   */
+  constructor(isHealthy: () => boolean, sockets?: SocketSource) {
     this.#isHealthy = isHealthy;
+    this.#sockets = sockets;
   }
 
   /** Addresses that should be listened on and are not. */
@@ -190,9 +200,9 @@ export class ServiceHealth implements AsyncDisposable {
   #serve(entry: Entry, ip: string): Promise<HttpServer> {
     return serve({ ip, port: entry.check.port }, () => {
       // A request that raced with closing gets nothing in particular (6.47).
-      if (!entry.servers.has(ip)) return new Response();
+      if (!entry.servers.has(ip) && !this.#isLeaving) return new Response();
       return healthCheckAnswer(entry.check, this.#isHealthy());
-    });
+    }, { sockets: this.#sockets });
   }
 
   #fail(entry: Entry, ip: string, reason: string): void {
@@ -215,11 +225,24 @@ export class ServiceHealth implements AsyncDisposable {
       const server = entry.servers.get(ip);
       entry.servers.delete(ip);
       if (server === undefined) continue;
-      const closed = server.shutdown().finally(() =>
-        this.#closing.delete(closed)
-      );
-      this.#closing.add(closed);
+      this.#await(server.shutdown());
     }
+  }
+
+  /** Closes every listener; who is connected is answered for so long still. */
+  leave(graceMs: number): void {
+    this.#isLeaving = true;
+    for (const entry of this.#all()) {
+      for (const server of entry.servers.values()) {
+        this.#await(server.leave(graceMs));
+      }
+      entry.servers.clear();
+    }
+  }
+
+  #await(closed: Promise<void>): void {
+    const closing = closed.finally(() => this.#closing.delete(closing));
+    this.#closing.add(closing);
   }
 
   /** Closes every listener and cuts the requests that are under way. */

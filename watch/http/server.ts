@@ -39,8 +39,28 @@ export const HTTP_LIMITS: HttpLimits = {
   connections: 256,
 };
 
+/** Makes sockets that listen, where that is not this module's to do. */
+export interface SocketSource {
+  /** The descriptor is the server's, which closes it. */
+  open(address: { readonly ip: string; readonly port: number }): {
+    readonly fd: number;
+  };
+  /** It is to listen no more. */
+  close(socket: { readonly fd: number }): void;
+}
+
+export interface ServeOptions extends Partial<HttpLimits> {
+  /** Without it, the server makes its socket itself. */
+  readonly sockets?: SocketSource | undefined;
+}
+
 export interface HttpServer {
   readonly addr: { readonly hostname: string; readonly port: number };
+  /**
+   * Stops listening: whoever is connected is answered for so long, and then
+   * cut. For an address that another process serves from now on.
+   */
+  leave(graceMs: number): Promise<void>;
   /**
    * Stops listening and cuts what is open: at once, or those that are still
    * being answered after a while.
@@ -56,7 +76,7 @@ export interface HttpServer {
 export async function serve(
   { ip, port }: { readonly ip: string; readonly port: number },
   handler: Handler,
-  limits: Partial<HttpLimits> = {},
+  { sockets, ...limits }: ServeOptions = {},
 ): Promise<HttpServer> {
   const all = { ...HTTP_LIMITS, ...limits };
   const connections = new Connections(all.connections);
@@ -73,14 +93,23 @@ export async function serve(
   });
   server.on("connection", (socket) => connections.admit(socket));
   server.on("clientError", refuse);
-  await listen(server, { ip, port });
+  const socket = sockets?.open({ ip, port });
+  await listen(server, socket ?? { host: ip, port });
   const { address, port: bound } = server.address() as AddressInfo;
+  const close = () => {
+    if (socket !== undefined) sockets?.close(socket);
+    return new Promise<void>((resolve) => server.close(() => resolve()));
+  };
   return {
     addr: { hostname: address, port: bound },
+    async leave(graceMs) {
+      const closed = close();
+      const timer = setTimeout(() => connections.cut(), graceMs);
+      await closed;
+      clearTimeout(timer);
+    },
     async shutdown(graceMs = 0) {
-      const closed = new Promise<void>((resolve) =>
-        server.close(() => resolve())
-      );
+      const closed = close();
       const cut = () => connections.cut();
       connections.cutIdle();
       const timer = graceMs > 0 ? setTimeout(cut, graceMs) : cut();
@@ -92,16 +121,20 @@ export async function serve(
 
 async function listen(
   server: Server,
-  { ip, port }: { readonly ip: string; readonly port: number },
+  where: { readonly host: string; readonly port: number } | {
+    readonly fd: number;
+  },
 ): Promise<void> {
   const { promise, resolve, reject } = Promise.withResolvers<void>();
   server.once("error", reject);
-  server.listen({ host: ip, port }, resolve);
+  server.listen(where, resolve);
   try {
     await promise;
   } catch (error) {
     // Node's names for what went wrong are not ours, and not always right.
-    Deno.listen({ hostname: ip, port }).close();
+    if ("host" in where) {
+      Deno.listen({ hostname: where.host, port: where.port }).close();
+    }
     throw error;
   } finally {
     server.off("error", reject);

@@ -1,0 +1,279 @@
+/**
+ * The process that is replaced: tells who asks whether it hands over, and does.
+ * In: connections to its lock, and the end it is told to come to. Out: its
+ * listening sockets, at the other process; then word that it is done here.
+ *
+ * Until the other process says that it serves everything, nothing is lost here:
+ * connections are accepted all the time, and should the other one end or fall
+ * silent, steering goes on as if nothing had been.
+ *
+ * @module
+ */
+import { getLogger } from "@std/log";
+import {
+  DescriptorChannel,
+  DESCRIPTORS_MAX,
+} from "../engine/descriptor_channel.ts";
+import type {
+  LabelledSocket,
+  ListeningSockets,
+} from "../engine/listening_sockets.ts";
+import type { NetworkNamespaces } from "../engine/network_namespaces.ts";
+import { LineConnection, SilenceError } from "./line_connection.ts";
+import {
+  type GiverMessage,
+  type Hello,
+  parseHello,
+  parseMessage,
+  PROTOCOL,
+  type TakerMessage,
+} from "./messages.ts";
+
+const logger = getLogger("handover");
+
+/** For each answer that needs no work. */
+const ANSWER_MS = 5_000;
+
+/** For the first sync of the other process. */
+const TAKE_OVER_MS = 60_000;
+
+/** Anybody can connect; those that only ask who holds the lock are gone at once. */
+const CONVERSATIONS_MAX = 8;
+
+export interface GiverOptions {
+  readonly version: string;
+  /** What can be handed over; none without FFI. */
+  readonly sockets: ListeningSockets | undefined;
+  readonly namespaces: Pick<NetworkNamespaces, "open" | "close">;
+  /** Steers no more, until `resume`; resolves when nothing is being written. */
+  pause(): Promise<void>;
+  resume(): void;
+}
+
+export class Giver {
+  readonly #options: GiverOptions;
+  /** Whom a hand-over has begun with. */
+  #taker: LineConnection | undefined;
+  readonly #conversations = new Set<Promise<boolean>>();
+  /** Told to stop: who waits takes over, whoever it is. */
+  readonly #stop = Promise.withResolvers<void>();
+  readonly #given = Promise.withResolvers<string>();
+
+  constructor(options: GiverOptions) {
+    this.#options = options;
+  }
+
+  /**
+   * Resolves, with its version, when another process serves everything. Then
+   * listeners are to be closed, and the lock given back; and `left` called.
+   */
+  get given(): Promise<string> {
+    return this.#given.promise;
+  }
+
+  /** Tells the other process that all is its own. */
+  async left(): Promise<void> {
+    const taker = this.#taker;
+    if (taker === undefined) return;
+    await say(taker, { type: "yours" });
+    taker[Symbol.dispose]();
+  }
+
+  /**
+   * Told to stop: who has announced itself takes over before.
+   *
+   * @returns true if somebody has; false if nobody did within the time
+   */
+  async stopping(timeoutMs: number): Promise<boolean> {
+    this.#stop.resolve();
+    let timer: ReturnType<typeof setTimeout> | undefined;
+    const late = new Promise<boolean>((resolve) => {
+      timer = setTimeout(() => resolve(false), timeoutMs);
+    });
+    const all = Promise.all(this.#conversations);
+    const ended = all.then((results) => results.includes(true));
+    const given = this.#given.promise.then(() => true);
+    try {
+      return await Promise.race([given, ended, late]);
+    } finally {
+      clearTimeout(timer);
+    }
+  }
+
+  /** Owns the connection; never rejects. */
+  async talk(connection: Deno.Conn): Promise<void> {
+    const taker = new LineConnection(connection);
+    let isGiven = false;
+    if (this.#conversations.size < CONVERSATIONS_MAX) {
+      const talking = this.#negotiate(taker).catch((error) => {
+        if (!(error instanceof SilenceError)) {
+          logger.warn("Cannot hand over; going on", { cause: error });
+        }
+        return false;
+      });
+      this.#conversations.add(talking);
+      isGiven = await talking;
+      this.#conversations.delete(talking);
+    }
+    if (!isGiven) taker[Symbol.dispose]();
+  }
+
+  /** True: the other one serves everything. */
+  async #negotiate(taker: LineConnection): Promise<boolean> {
+    // Most only ask who holds the lock, and are gone.
+    const line = await taker.read(ANSWER_MS);
+    const hello = line === undefined ? undefined : parseHello(line);
+    if (hello === undefined) return false;
+    const refuse = async (reason: string) => {
+      await say(taker, { type: "no", reason });
+      return false;
+    };
+    const { version } = this.#options;
+    if (hello.protocol !== PROTOCOL) {
+      return await refuse(
+        `version ${version} hands over by protocol ${PROTOCOL}, and not by ${hello.protocol}`,
+      );
+    }
+    const verified = await this.#verify(taker, hello);
+    const isVerified = typeof verified !== "string";
+    using channel = isVerified ? verified : undefined;
+    await say(
+      taker,
+      isVerified
+        ? { type: "ready", version }
+        : { type: "later", reason: verified },
+    );
+    // It announces itself early, and comes when it knows the cluster.
+    if (!await heard(taker, "now")) return false;
+    if (!isVerified) await Promise.race([this.#stop.promise, taker.ended]);
+    if (this.#taker !== undefined) {
+      return await refuse("another process is taking over already");
+    }
+    this.#taker = taker;
+    const isGiven = await this.#give(taker, channel);
+    if (isGiven) this.#given.resolve(hello.version);
+    else this.#taker = undefined;
+    return isGiven;
+  }
+
+  /**
+   * The channel, if the kernel says that the other process is root's or our
+   * own user's, and it is the one that speaks here; else why not.
+   */
+  async #verify(
+    taker: LineConnection,
+    { channel: name }: Hello,
+  ): Promise<DescriptorChannel | string> {
+    if (this.#options.sockets === undefined) {
+      return "it has no descriptors to give (--engine portable)";
+    }
+    if (name === undefined) return "the new one cannot take descriptors";
+    let channel: DescriptorChannel;
+    try {
+      channel = DescriptorChannel.connect(name);
+    } catch (error) {
+      return error instanceof Error ? error.message : String(error);
+    }
+    const proof = crypto.randomUUID();
+    try {
+      channel.send({ data: new TextEncoder().encode(proof), descriptors: [] });
+      await say(taker, { type: "prove" });
+      const line = await taker.read(ANSWER_MS) ?? "";
+      const message = parseMessage(line);
+      if (message?.type === "proof" && message.proof === proof) return channel;
+    } catch (error) {
+      channel[Symbol.dispose]();
+      throw error;
+    }
+    channel[Symbol.dispose]();
+    return "it did not prove who it is";
+  }
+
+  /** True: the other one serves everything. Else all is as it was. */
+  async #give(
+    taker: LineConnection,
+    channel: DescriptorChannel | undefined,
+  ): Promise<boolean> {
+    const { pause, resume } = this.#options;
+    const sockets = channel && this.#options.sockets;
+    logger.info("Handing over to another kube-portal");
+    await pause();
+    sockets?.setShared(true);
+    let reason = "it has ended before it served everything";
+    try {
+      if (channel !== undefined && sockets !== undefined) {
+        await this.#send(taker, channel, sockets.all);
+      }
+      await say(taker, { type: "all" });
+      if (await heard(taker, "done", TAKE_OVER_MS)) return true;
+    } catch (error) {
+      reason = error instanceof Error ? error.message : String(error);
+    }
+    await say(taker, { type: "given up", reason });
+    logger.warn("The other kube-portal did not take over; going on here", {
+      reason,
+    });
+    sockets?.setShared(false);
+    resume();
+    return false;
+  }
+
+  /** @throws {Error} if the kernel does not pass them on, or nobody takes them */
+  async #send(
+    taker: LineConnection,
+    channel: DescriptorChannel,
+    sockets: readonly LabelledSocket[],
+  ): Promise<void> {
+    const { namespaces } = this.#options;
+    const paths = new Set(sockets.map(({ address }) => address.namespace));
+    for (const path of paths) {
+      if (path === undefined) continue;
+      const descriptor = namespaces.open(path);
+      try {
+        channel.send({ data: BYTE, descriptors: [descriptor] });
+      } finally {
+        namespaces.close(descriptor);
+      }
+      await say(taker, { type: "namespace", path });
+      await mustHear(taker, "got");
+    }
+    for (let at = 0; at < sockets.length; at += DESCRIPTORS_MAX) {
+      const some = sockets.slice(at, at + DESCRIPTORS_MAX);
+      const descriptors = some.map(({ fd }) => fd);
+      channel.send({ data: BYTE, descriptors });
+      const labels = some.map(({ address, serviceAddress }) => ({
+        address,
+        serviceAddress,
+      }));
+      await say(taker, { type: "sockets", sockets: labels });
+      await mustHear(taker, "got");
+    }
+  }
+}
+
+const BYTE = new Uint8Array([1]);
+
+async function say(
+  taker: LineConnection,
+  message: GiverMessage,
+): Promise<void> {
+  await taker.write(JSON.stringify(message));
+}
+
+/** False: the other end is gone, or says something else. */
+async function heard(
+  taker: LineConnection,
+  type: TakerMessage["type"],
+  timeoutMs?: number,
+): Promise<boolean> {
+  const line = await taker.read(timeoutMs);
+  return line !== undefined && parseMessage(line)?.type === type;
+}
+
+async function mustHear(
+  taker: LineConnection,
+  type: TakerMessage["type"],
+): Promise<void> {
+  if (await heard(taker, type, ANSWER_MS)) return;
+  throw new Error("it has ended while it was given sockets");
+}
