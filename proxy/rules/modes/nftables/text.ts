@@ -195,7 +195,7 @@ const COMMENT_BYTES = 128;
  * Names in comments come from an API server, which checks them, or from files,
  * which nobody did: what could end the quotes is left out.
  */
-function quoted(text: string): string {
+export function quoted(text: string): string {
   const safe = text.replaceAll(/[^\x20-\x7e]|["\\]/g, "?");
   return `"${safe.slice(0, COMMENT_BYTES)}"`;
 }
