@@ -179,6 +179,7 @@ export const SO_ORIGINAL_DST = 80;
 export const SHUT_WR = 1;
 export const SHUT_RDWR = 2;
 export const MSG_NOSIGNAL = 0x4000;
+export const MSG_MORE = 0x8000;
 export const RLIMIT_NOFILE = 7;
 export const F_DUPFD_CLOEXEC = 1030;
 export const F_SETPIPE_SZ = 1031;

@@ -12,7 +12,10 @@ import {
   EPOLLHUP,
   EPOLLIN,
   EPOLLOUT,
+  EPOLLRDHUP,
   type Libc,
+  MSG_MORE,
+  SHUT_WR,
 } from "../../../../proxy/engine/splice/libc.ts";
 import type { PipePool } from "../../../../proxy/engine/splice/pipes.ts";
 
@@ -23,6 +26,7 @@ const ENDPOINT = 11;
 function pair(read: () => number, errno = EAGAIN) {
   const told: string[] = [];
   const queued: Half[] = [];
+  const calls: Record<string, unknown>[] = [];
   let reads = 0;
   const libc = {
     call: {
@@ -30,8 +34,11 @@ function pair(read: () => number, errno = EAGAIN) {
         reads++;
         return read();
       },
-      send: (_fd: number, _bytes: unknown, count: number) => count,
-      shutdown: () => 0,
+      send: (fd: number, _bytes: unknown, count: number, flags: number) => {
+        calls.push({ fd, count, more: (flags & MSG_MORE) !== 0 });
+        return count;
+      },
+      shutdown: (fd: number, how: number) => calls.push({ fd, how }),
     },
     errno: () => errno,
   } as unknown as Libc;
@@ -55,7 +62,7 @@ function pair(read: () => number, errno = EAGAIN) {
   const endpoint = new Half({ fd: ENDPOINT, events: EPOLLOUT }, tools, owner);
   client.peer = endpoint;
   endpoint.peer = client;
-  return { client, told, queued, reads: () => reads };
+  return { client, told, queued, calls, reads: () => reads };
 }
 
 Deno.test("Half is watched edge-triggered, so that an end is told only once", () => {
@@ -81,4 +88,29 @@ Deno.test("Half lets others have their turn, whatever a sender has to say", () =
   assert.deepEqual(queued, [client]);
   const bytes = reads() * COPY_BYTES;
   assert.ok(bytes >= 128 * 1024 && bytes <= 1024 * 1024, `${bytes} bytes`);
+});
+
+Deno.test("Half sends the last bytes in one packet with the end that was told", () => {
+  const { client, told, calls, reads } = pair(() => 100);
+  client.onEvents(EPOLLIN | EPOLLRDHUP);
+  assert.deepEqual(calls, [
+    { fd: ENDPOINT, count: 100, more: true },
+    { fd: ENDPOINT, how: SHUT_WR },
+  ]);
+  assert.deepEqual(told, ["ended"]);
+  assert.equal(reads(), 1);
+});
+
+Deno.test("Half sends at once what may not be the last", () => {
+  const answers = [100, -1];
+  const { client, calls } = pair(() => answers.shift()!);
+  client.onEvents(EPOLLIN);
+  assert.deepEqual(calls, [{ fd: ENDPOINT, count: 100, more: false }]);
+});
+
+Deno.test("Half does not take a reset behind bytes for an end", () => {
+  const answers = [100, -1];
+  const { client, told } = pair(() => answers.shift()!, 104);
+  client.onEvents(EPOLLIN | EPOLLRDHUP | EPOLLERR | EPOLLHUP);
+  assert.deepEqual(told, ["broken"]);
 });
