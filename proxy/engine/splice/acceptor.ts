@@ -16,7 +16,7 @@ import type { ConnectionTools } from "./connection.ts";
 import type { Connections } from "./connections.ts";
 import type { EventLog } from "./event_log.ts";
 import type { HandOverSender } from "./hand_over.ts";
-import type { Libc } from "./libc.ts";
+import { type Libc, MSG_NOSIGNAL } from "./libc.ts";
 import { AcceptingListener, type ListenerHost } from "./listener.ts";
 import type {
   Command,
@@ -25,7 +25,7 @@ import type {
   Report,
 } from "./messages.ts";
 import type { Poller } from "./poller.ts";
-import type { WatchedSocket } from "./search.ts";
+import type { Pair } from "./search.ts";
 import { ServicePort } from "./service_port.ts";
 import { descriptorLimit } from "./socket.ts";
 import type { SharedCounters } from "./shared_counters.ts";
@@ -62,6 +62,7 @@ export class Acceptor implements ListenerHost {
   readonly libc: Libc;
   readonly poller: Poller;
   readonly timers: Timers;
+  readonly buffer: Uint8Array<ArrayBuffer>;
   readonly dialTimeoutsMs: readonly number[];
   readonly counters: SharedCounters;
   readonly reservedFrom: number;
@@ -83,6 +84,7 @@ export class Acceptor implements ListenerHost {
     this.libc = options.tools.libc;
     this.poller = options.tools.poller;
     this.timers = options.tools.timers;
+    this.buffer = options.tools.buffer;
     this.dialTimeoutsMs = options.dialTimeoutsMs;
     this.counters = options.counters;
     this.#share.limit = descriptorLimit(this.libc);
@@ -166,35 +168,48 @@ export class Acceptor implements ListenerHost {
     }
   }
 
-  place(
-    port: number,
-    sockets: {
-      readonly client: WatchedSocket;
-      readonly endpoint: WatchedSocket;
-    },
-    ended: () => void,
-  ): void {
-    if (
-      this.#others.length === 0 || !this.#placeElsewhere(port, sockets, ended)
-    ) {
-      this.#options.connections(port)!.add(sockets, ended);
+  place(port: number, pair: Pair, ended: () => void): void {
+    const to = this.#emptiest();
+    const here = this.#options.connections(port)!;
+    if (to === undefined) return here.add(pair, ended);
+    // Bytes cannot go with it; a new socket takes them.
+    const told = this.#tellFirst(pair);
+    if (told.first !== undefined || !this.#give(port, told, { to, ended })) {
+      here.add(told, ended);
     }
   }
 
-  /** False: this thread has the fewest, or the other has too much to do. */
-  #placeElsewhere(
+  #tellFirst(pair: Pair): Pair {
+    const { endpoint, first } = pair;
+    if (first === undefined) return pair;
+    const sentBytes = this.libc.call.send(
+      endpoint.fd,
+      first,
+      first.length,
+      MSG_NOSIGNAL,
+    );
+    if (sentBytes === -1) return pair;
+    const rest = sentBytes < first.length
+      ? first.subarray(sentBytes)
+      : undefined;
+    return { ...pair, first: rest, sentBytes };
+  }
+
+  /** False: the other thread has too much to do. */
+  #give(
     port: number,
-    { client, endpoint }: {
-      readonly client: WatchedSocket;
-      readonly endpoint: WatchedSocket;
-    },
-    ended: () => void,
+    { client, endpoint, sentBytes }: Pair,
+    { to, ended }: Placed,
   ): boolean {
-    const to = this.#emptiest();
-    if (to === undefined) return false;
     const id = this.#lastId = (this.#lastId + 1) & 0x7fffffff;
-    const pair = { id, port, clientFd: client.fd, endpointFd: endpoint.fd };
-    if (!to.sender.open(pair)) return false;
+    const isGiven = to.sender.open({
+      id,
+      port,
+      clientFd: client.fd,
+      endpointFd: endpoint.fd,
+      sentBytes,
+    });
+    if (!isGiven) return false;
     to.open++;
     this.poller.giveAway(client.fd);
     this.poller.giveAway(endpoint.fd);
@@ -213,6 +228,7 @@ export class Acceptor implements ListenerHost {
     }
     return emptiest;
   }
+
   /** Another thread has no pair of this number any more. */
   endedElsewhere(id: number): void {
     const placed = this.#placed.get(id);

@@ -9,7 +9,7 @@
 import type { Traffic } from "../counters.ts";
 import { Half, type HalfOwner, type HalfTools } from "./half.ts";
 import type { Poller } from "./poller.ts";
-import type { WatchedSocket } from "./search.ts";
+import type { Pair } from "./search.ts";
 import { resetOnClose } from "./socket.ts";
 import { Timed, type Timers } from "./timers.ts";
 
@@ -50,29 +50,29 @@ export class Connection extends Timed implements HalfOwner {
   #movedAt: number;
   #isAnswerDue = false;
 
-  constructor(
-    sockets: {
-      readonly client: WatchedSocket;
-      readonly endpoint: WatchedSocket;
-    },
-    options: {
-      readonly tools: ConnectionTools;
-      readonly owner: ConnectionOwner;
-      readonly whenEnded: () => void;
-    },
-  ) {
+  constructor(pair: Pair, options: {
+    readonly tools: ConnectionTools;
+    readonly owner: ConnectionOwner;
+    readonly whenEnded: () => void;
+  }) {
     super();
     const { tools } = options;
+    const { first, sentBytes } = pair;
     this.#tools = tools;
     this.#owner = options.owner;
     this.whenEnded = options.whenEnded;
     this.openedAt = this.#movedAt = tools.now;
-    const client = this.#client = new Half(sockets.client, tools, this);
-    const endpoint = this.#endpoint = new Half(sockets.endpoint, tools, this);
+    const common = { tools, owner: this };
+    const client = new Half(pair.client, { ...common, first });
+    const endpoint = new Half(pair.endpoint, common);
+    this.#client = client;
+    this.#endpoint = endpoint;
     client.peer = endpoint;
     endpoint.peer = client;
     tools.poller.handOver(client.fd, client);
     tools.poller.handOver(endpoint.fd, endpoint);
+    const heardBytes = sentBytes + (first?.length ?? 0);
+    if (heardBytes > 0) this.moved(client, heardBytes);
   }
 
   /** Moves what has come while the endpoint was dialled. */

@@ -10,7 +10,7 @@ import {
   type ConnectionOwner,
   type ConnectionTools,
 } from "./connection.ts";
-import type { WatchedSocket } from "./search.ts";
+import type { Pair } from "./search.ts";
 import { Timer } from "./timers.ts";
 
 /** At rest is who has been silent for a tenth of the age, at most a second. */
@@ -50,14 +50,8 @@ export class Connections implements ConnectionOwner {
   }
 
   /** Owns both sockets, which the poller watches, until it calls `whenEnded`. */
-  add(
-    sockets: {
-      readonly client: WatchedSocket;
-      readonly endpoint: WatchedSocket;
-    },
-    whenEnded: () => void,
-  ): void {
-    const connection = new Connection(sockets, {
+  add(pair: Pair, whenEnded: () => void): void {
+    const connection = new Connection(pair, {
       tools: this.#tools,
       owner: this,
       whenEnded,

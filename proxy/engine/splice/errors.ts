@@ -8,6 +8,7 @@
 // Of asm-generic/errno.h and errno-base.h, the same on both architectures.
 export const EINTR = 4;
 export const EAGAIN = 11;
+export const EALREADY = 114;
 export const EINPROGRESS = 115;
 const EPERM = 1;
 const ENOMEM = 12;

@@ -25,11 +25,24 @@ import {
   SPLICE_F_NONBLOCK,
 } from "./libc.ts";
 import type { Pipe, PipePool } from "./pipes.ts";
-import type { EventHandler } from "./poller.ts";
-import type { WatchedSocket } from "./search.ts";
+import type { EventHandler, Poller } from "./poller.ts";
 
 /** What every half is watched for. */
-export const HALF_EVENTS = EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET;
+export const READ_EVENTS = EPOLLIN | EPOLLRDHUP | EPOLLET;
+
+/**
+ * And what it is watched for from when it first would take no more on: most
+ * sockets always do, and none has to say so as soon as it is watched.
+ */
+export const HALF_EVENTS = READ_EVENTS | EPOLLOUT;
+
+/** A socket that epoll watches, and what it has said of it. */
+export interface WatchedSocket {
+  readonly fd: number;
+  readonly events: number;
+  /** Whether for HALF_EVENTS, and not only for READ_EVENTS. */
+  readonly isWriteWatched: boolean;
+}
 
 /** The socket's peer, or the network, has ended something. */
 const ENDED_EVENTS = EPOLLERR | EPOLLHUP | EPOLLRDHUP;
@@ -51,6 +64,7 @@ const TURN_BYTES = 512 * 1024;
 /** What the halves of one thread share. */
 export interface HalfTools {
   readonly libc: Libc;
+  readonly poller: Pick<Poller, "change">;
   readonly pipes: PipePool;
   /** One for all: nothing stays in it when a call here returns. */
   readonly buffer: Uint8Array<ArrayBuffer>;
@@ -86,6 +100,8 @@ export class Half implements EventHandler {
   #readable = false;
   /** A write may succeed. */
   #writable = true;
+  /** And where it may not, epoll tells when it may again. */
+  #isWriteWatched: boolean;
   /** The end or an error waits behind the bytes: read until it comes. */
   #hasEnd = false;
   /** The socket has failed, so that a read that brings nothing is its last. */
@@ -98,15 +114,18 @@ export class Half implements EventHandler {
   #rest: Uint8Array<ArrayBuffer> | undefined;
   #isQueued = false;
 
-  constructor(
-    { fd, events }: WatchedSocket,
-    tools: HalfTools,
-    owner: HalfOwner,
-  ) {
-    this.fd = fd;
-    this.#tools = tools;
-    this.#owner = owner;
-    this.#note(events);
+  /** @param first bytes that were read from it already; `move` writes them */
+  constructor(socket: WatchedSocket, options: {
+    readonly tools: HalfTools;
+    readonly owner: HalfOwner;
+    readonly first?: Uint8Array<ArrayBuffer> | undefined;
+  }) {
+    this.fd = socket.fd;
+    this.#isWriteWatched = socket.isWriteWatched;
+    this.#tools = options.tools;
+    this.#owner = options.owner;
+    this.#rest = options.first;
+    this.#note(socket.events);
   }
 
   get hasEnded(): boolean {
@@ -212,10 +231,19 @@ export class Half implements EventHandler {
         return false;
       }
     }
-    this.peer.#writable = false;
+    this.peer.#isFull();
     // A copy: the buffer is everybody's. It is small, and this is rare.
     this.#rest = bytes.slice(Math.max(0, written), count);
     return false;
+  }
+
+  /** It takes no more for now. */
+  #isFull(): void {
+    this.#writable = false;
+    if (this.#isWriteWatched) return;
+    this.#isWriteWatched = true;
+    // Should it take more again by now, this tells of it.
+    this.#tools.poller.change(this.fd, HALF_EVENTS);
   }
 
   /** @returns bytes read; below 1 where there were none */
@@ -258,7 +286,7 @@ export class Half implements EventHandler {
         continue;
       }
       const errno = libc.errno();
-      if (errno === EAGAIN || errno === EINTR) this.peer.#writable = false;
+      if (errno === EAGAIN || errno === EINTR) this.peer.#isFull();
       else {
         this.#owner.moved(this, -this.#inPipe);
         this.#end(true);

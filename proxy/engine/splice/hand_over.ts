@@ -16,7 +16,7 @@ import type { EventHandler } from "./poller.ts";
 const OPEN = 1;
 const ENDED = 2;
 
-/** type, id, ServicePort, client's descriptor, endpoint's descriptor, unused */
+/** type, id, ServicePort, client's descriptor, endpoint's, bytes sent */
 const RECORD_INT32S = 6;
 const RECORD_BYTES = RECORD_INT32S * 4;
 const RECORDS_MAX = 128;
@@ -27,6 +27,8 @@ export interface HandedOver {
   readonly port: number;
   readonly clientFd: number;
   readonly endpointFd: number;
+  /** Of the client's bytes, how many the endpoint was sent already. */
+  readonly sentBytes: number;
 }
 
 export interface HandOverReceiver {
@@ -48,8 +50,8 @@ export class HandOverSender {
   }
 
   /** False: the other thread has too much to do; keep it. */
-  open({ id, port, clientFd, endpointFd }: HandedOver): boolean {
-    this.#record.set([OPEN, id, port, clientFd, endpointFd, 0]);
+  open({ id, port, clientFd, endpointFd, sentBytes }: HandedOver): boolean {
+    this.#record.set([OPEN, id, port, clientFd, endpointFd, sentBytes]);
     return this.#write();
   }
 
@@ -113,10 +115,17 @@ export class HandOverInbox implements EventHandler {
       RECORDS_MAX * RECORD_BYTES,
     );
     for (let at = 0; at * 4 < bytes; at += RECORD_INT32S) {
-      const [type, id = 0, port = 0, clientFd = 0, endpointFd = 0] = this
+      const [
+        type,
+        id = 0,
+        port = 0,
+        clientFd = 0,
+        endpointFd = 0,
+        sentBytes = 0,
+      ] = this
         .#records.subarray(at, at + RECORD_INT32S);
       if (type === OPEN) {
-        this.#receiver.opened({ id, port, clientFd, endpointFd });
+        this.#receiver.opened({ id, port, clientFd, endpointFd, sentBytes });
       } else this.#receiver.ended(id);
     }
     return bytes > 0;

@@ -75,6 +75,14 @@ export function epollEventLayout(
 }
 
 /**
+ * Where `struct tcp_info` has `tcpi_unacked`, a 32-bit number, which for a
+ * socket that listens is how many connections wait to be accepted; and how
+ * much of it must be asked for.
+ */
+export const TCP_INFO_UNACKED = 24;
+export const TCP_INFO_BYTES: number = TCP_INFO_UNACKED + 4;
+
+/**
  * `struct linger { int l_onoff; int l_linger; }`: on, for 0 seconds, which
  * makes `close` send a reset and drop what is not sent yet.
  */

@@ -16,6 +16,7 @@ import type { Route } from "./messages.ts";
 import type { EventHandler } from "./poller.ts";
 import type { ServicePort, ServicePortHost } from "./service_port.ts";
 import {
+  acceptQueue,
   localAddress,
   nextDescriptor,
   originalDestination,
@@ -96,7 +97,10 @@ export class AcceptingListener implements EventHandler {
 
   onEvents(): void {
     const { libc, poller } = this.#host;
-    for (let count = 0; count < ACCEPTS_MAX; count++) {
+    // As many as there are: an accept that finds nobody costs 2 µs, which the
+    // kernel needs to make a socket and to take it apart.
+    let limit = 1;
+    for (let count = 0; count < limit; count++) {
       length[0] = SOCKADDR_BYTES_MAX;
       const fd = libc.call.accept4(
         this.#fd,
@@ -116,6 +120,9 @@ export class AcceptingListener implements EventHandler {
       this.#accepted(fd);
       if (fd >= this.#host.reservedFrom) return this.#pause(FEW_DESCRIPTORS);
       this.#pauseMs = ACCEPT_PAUSE_MIN_MS;
+      if (count === 0) {
+        limit = Math.min(1 + acceptQueue(libc, this.#fd), ACCEPTS_MAX);
+      }
     }
   }
 

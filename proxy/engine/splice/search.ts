@@ -9,8 +9,15 @@
 import type { ClientAddress, EndpointListName } from "../../load_balancer.ts";
 import { OWN_ADDRESS, type OwnAddresses } from "../own_addresses.ts";
 import type { Endpoint } from "./endpoint.ts";
-import { EINPROGRESS, errnoText, isExhausted } from "./errors.ts";
-import { HALF_EVENTS } from "./half.ts";
+import {
+  EAGAIN,
+  EALREADY,
+  EINPROGRESS,
+  EINTR,
+  errnoText,
+  isExhausted,
+} from "./errors.ts";
+import { HALF_EVENTS, READ_EVENTS, type WatchedSocket } from "./half.ts";
 import { EPOLLERR, EPOLLHUP, EPOLLOUT, type Libc } from "./libc.ts";
 import type { EventHandler, Poller } from "./poller.ts";
 import {
@@ -26,16 +33,22 @@ export interface SearchTools {
   readonly libc: Libc;
   readonly poller: Poller;
   readonly timers: Timers;
+  /** One for all: nothing stays in it when a call here returns. */
+  readonly buffer: Uint8Array<ArrayBuffer>;
   readonly dialTimeoutsMs: readonly number[];
   /** What would lead back here counts as an endpoint that refuses. */
   readonly ownAddresses: OwnAddresses;
   readonly now: number;
 }
 
-/** A socket that epoll watches, and what it has said of it. */
-export interface WatchedSocket {
-  readonly fd: number;
-  readonly events: number;
+/** A client, and the endpoint that was found for it. */
+export interface Pair {
+  readonly client: WatchedSocket;
+  readonly endpoint: WatchedSocket;
+  /** What the client has said and the endpoint has yet to hear: its own. */
+  readonly first: Uint8Array<ArrayBuffer> | undefined;
+  /** Of the client's bytes, how many the endpoint was sent already. */
+  readonly sentBytes: number;
 }
 
 export type SearchFailure = "no endpoint" | "refused" | "timeout" | "exhausted";
@@ -51,11 +64,7 @@ export interface SearchOwner {
   /** @param cause undefined: the client left, nobody failed */
   dialFailed(endpoint: Endpoint, cause: DialFailure | undefined): void;
   /** Owns both sockets from here on, which the poller watches. */
-  connected(search: Search, found: {
-    readonly client: WatchedSocket;
-    readonly endpoint: WatchedSocket;
-    readonly to: Endpoint;
-  }): void;
+  connected(search: Search, pair: Pair, to: Endpoint): void;
   /** The client was reset. `reason` undefined: it left by itself. */
   ended(search: Search, reason?: SearchFailure, cause?: string): void;
 }
@@ -73,12 +82,24 @@ export interface Arrival {
 
 const NONE: ReadonlySet<string> = new Set();
 
+const TO_ITSELF = { type: "refused", cause: "Connected to itself" } as const;
+
+/**
+ * What of a client's first words is read before the dial, in bytes; a request,
+ * mostly. They fit into any new socket, with a PROXY header before them.
+ */
+const FIRST_BYTES = 4 * 1024;
+
 /**
  * 1. An endpoint that refused is not asked again for this connection.
  * 2. One that did not answer in time is asked again only when no other is
  *    left, with the next, longer time-out.
  * 3. It gives up when all have refused, or after as many time-outs as there
  *    are in `dialTimeoutsMs`, or when this machine has no descriptors.
+ * 4. A client that speaks first is heard first: its words go to the endpoint
+ *    together with the end of the handshake, which spares a packet. On this
+ *    machine, where the endpoint has answered before `connect` returns, that
+ *    is at once, with no round of the loop between.
  */
 export class Search extends Timed implements EventHandler {
   readonly arrival: Arrival;
@@ -88,6 +109,8 @@ export class Search extends Timed implements EventHandler {
   readonly #owner: SearchOwner;
   readonly #clientFd: number;
   #clientEvents = 0;
+  /** What was read from the client; nobody has it yet. */
+  #first: Uint8Array<ArrayBuffer> | undefined;
   #dialFd = -1;
   #endpoint: Endpoint | undefined;
   #timeouts = 0;
@@ -110,9 +133,18 @@ export class Search extends Timed implements EventHandler {
   }
 
   start(): void {
-    const { poller, libc } = this.#tools;
-    if (poller.add(this.#clientFd, HALF_EVENTS, this)) return this.#dialNext();
-    this.#end("exhausted", errnoText(libc.errno()));
+    const { poller, libc, buffer } = this.#tools;
+    const count = libc.call.read(this.#clientFd, buffer, FIRST_BYTES);
+    if (count > 0) this.#first = buffer.subarray(0, count);
+    else if (count === -1) {
+      const errno = libc.errno();
+      // A reset is told once, and has been now.
+      if (errno !== EAGAIN && errno !== EINTR) return this.#end();
+    }
+    if (!poller.add(this.#clientFd, READ_EVENTS, this)) {
+      return this.#end("exhausted", errnoText(libc.errno()));
+    }
+    this.#dialNext();
   }
 
   /** The client is reset, and nobody is told but the owner. */
@@ -130,45 +162,84 @@ export class Search extends Timed implements EventHandler {
   }
 
   #dialNext(): void {
-    const { libc, poller, timers, dialTimeoutsMs, ownAddresses, now } =
-      this.#tools;
     const { client, list } = this.arrival;
-    while (this.#timeouts < dialTimeoutsMs.length) {
+    while (this.#timeouts < this.#tools.dialTimeoutsMs.length) {
       const endpoint = this.#owner.pick(client, list, this.#tried ?? NONE) ??
         this.#owner.pick(client, list, this.#refused ?? NONE);
       if (endpoint === undefined) break;
-      if (ownAddresses.has(endpoint.key)) {
-        const failure = { type: "refused", cause: OWN_ADDRESS } as const;
-        this.#endpoint = endpoint;
-        this.#owner.dialled(endpoint);
-        this.#dialFailed(failure);
-        this.#owner.dialFailed(endpoint, failure);
-        continue;
-      }
-      const fd = openDialSocket(libc, endpoint.sockaddr);
-      if (fd === -1) return this.#end("exhausted", errnoText(libc.errno()));
-      this.#owner.dialled(endpoint);
-      this.#endpoint = endpoint;
-      this.#dialFd = fd;
-      const { sockaddr } = endpoint;
-      const result = libc.call.connect(fd, sockaddr, sockaddr.length);
-      const errno = result === -1 ? libc.errno() : 0;
-      if (errno !== 0 && errno !== EINPROGRESS) {
-        if (isExhausted(errno)) return this.#exhausted(errno);
-        this.#dialFailed({ type: "refused", cause: errnoText(errno) });
-        continue;
-      }
-      if (!poller.add(fd, HALF_EVENTS, this)) {
-        return this.#exhausted(libc.errno());
-      }
-      timers.set(this, {
-        now,
-        delayMs: dialTimeoutsMs[this.#timeouts]!,
-      });
-      return;
+      if (this.#dial(endpoint)) return;
     }
     const last = this.#last;
     this.#end(last?.type ?? "no endpoint", last?.cause);
+  }
+
+  /** False: it said no at once. */
+  #dial(endpoint: Endpoint): boolean {
+    const { libc, ownAddresses } = this.#tools;
+    this.#endpoint = endpoint;
+    if (ownAddresses.has(endpoint.key)) {
+      const failure = { type: "refused", cause: OWN_ADDRESS } as const;
+      this.#owner.dialled(endpoint);
+      this.#dialFailed(failure);
+      this.#owner.dialFailed(endpoint, failure);
+      return false;
+    }
+    const { sockaddr } = endpoint;
+    const willSpeak = this.#first !== undefined;
+    const fd = openDialSocket(libc, sockaddr, { willSpeak });
+    if (fd === -1) {
+      this.#end("exhausted", errnoText(libc.errno()));
+      return true;
+    }
+    this.#owner.dialled(endpoint);
+    this.#dialFd = fd;
+    let errno = this.#connect(fd, sockaddr);
+    // A second look: the endpoint may have answered while we asked.
+    if (errno === EINPROGRESS && willSpeak) {
+      errno = this.#connect(fd, sockaddr);
+      if (errno === 0) return this.#connectedAtOnce();
+    }
+    if (errno === 0 || errno === EINPROGRESS || errno === EALREADY) {
+      this.#wait();
+      return true;
+    }
+    if (isExhausted(errno)) {
+      this.#exhausted(errno);
+      return true;
+    }
+    this.#dialFailed({ type: "refused", cause: errnoText(errno) });
+    return false;
+  }
+
+  /** @returns `errno`; 0: it is connected */
+  #connect(fd: number, sockaddr: Uint8Array<ArrayBuffer>): number {
+    const { libc } = this.#tools;
+    const result = libc.call.connect(fd, sockaddr, sockaddr.length);
+    return result === -1 ? libc.errno() : 0;
+  }
+
+  /** False: to itself. */
+  #connectedAtOnce(): boolean {
+    const { libc, poller } = this.#tools;
+    const fd = this.#dialFd;
+    if (isSelfConnection(libc, fd, this.#endpoint!.sockaddr)) {
+      this.#dialFailed(TO_ITSELF);
+      return false;
+    }
+    if (poller.add(fd, READ_EVENTS, this)) {
+      this.#connected({ fd, events: 0, isWriteWatched: false });
+    } else this.#exhausted(libc.errno());
+    return true;
+  }
+
+  #wait(): void {
+    const { libc, poller, timers, dialTimeoutsMs, now } = this.#tools;
+    if (!poller.add(this.#dialFd, HALF_EVENTS, this)) {
+      return this.#exhausted(libc.errno());
+    }
+    timers.set(this, { now, delayMs: dialTimeoutsMs[this.#timeouts]! });
+    // The buffer is everybody's.
+    this.#first = this.#first?.slice();
   }
 
   #dialEvents(events: number): void {
@@ -181,17 +252,23 @@ export class Search extends Timed implements EventHandler {
       return this.#dialNext();
     }
     if ((events & EPOLLOUT) === 0) return;
-    const endpoint = this.#endpoint!;
-    if (isSelfConnection(libc, fd, endpoint.sockaddr)) {
-      this.#dialFailed({ type: "refused", cause: "Connected to itself" });
+    if (isSelfConnection(libc, fd, this.#endpoint!.sockaddr)) {
+      this.#dialFailed(TO_ITSELF);
       return this.#dialNext();
     }
     this.#tools.timers.clear(this);
-    this.#owner.connected(this, {
-      client: { fd: this.#clientFd, events: this.#clientEvents },
-      endpoint: { fd, events },
-      to: endpoint,
-    });
+    this.#connected({ fd, events, isWriteWatched: true });
+  }
+
+  #connected(endpoint: WatchedSocket): void {
+    const client = {
+      fd: this.#clientFd,
+      events: this.#clientEvents,
+      isWriteWatched: false,
+    };
+    const first = this.#first;
+    const pair = { client, endpoint, first, sentBytes: 0 };
+    this.#owner.connected(this, pair, this.#endpoint!);
   }
 
   /** The endpoint did not answer in time. */

@@ -23,16 +23,16 @@ import type {
 import { proxyHeader } from "../proxy_protocol.ts";
 import { Endpoint } from "./endpoint.ts";
 import type { Libc } from "./libc.ts";
-import { MSG_NOSIGNAL } from "./libc.ts";
+import { MSG_MORE, MSG_NOSIGNAL } from "./libc.ts";
 import type { EndedConnection } from "./messages.ts";
 import {
   type Arrival,
   type DialFailure,
+  type Pair,
   Search,
   type SearchFailure,
   type SearchOwner,
   type SearchTools,
-  type WatchedSocket,
 } from "./search.ts";
 import {
   type Line,
@@ -54,14 +54,7 @@ export interface ServicePortHost extends SearchTools {
   readonly tellsConnections: boolean;
   connectionEnded(ended: EndedConnection): void;
   /** Takes both sockets, and calls `ended` when the connection is no more. */
-  place(
-    port: number,
-    sockets: {
-      readonly client: WatchedSocket;
-      readonly endpoint: WatchedSocket;
-    },
-    ended: () => void,
-  ): void;
+  place(port: number, pair: Pair, ended: () => void): void;
   log(port: number, event: LoggedEvent): void;
   endpointGone(port: number, key: string, generation: number): void;
   drained(port: number): void;
@@ -233,17 +226,9 @@ export class ServicePort implements SearchOwner {
     this.#forgetIfGone(endpoint);
   }
 
-  connected(
-    search: Search,
-    found: {
-      readonly client: WatchedSocket;
-      readonly endpoint: WatchedSocket;
-      readonly to: Endpoint;
-    },
-  ): void {
+  connected(search: Search, pair: Pair, to: Endpoint): void {
     const destination = this.#searches.get(search);
     this.#searches.delete(search);
-    const { to } = found;
     const answeredAt = performance.now();
     this.#timings.dialled((answeredAt - search.startedAt) / 1_000);
     to.opened();
@@ -253,13 +238,13 @@ export class ServicePort implements SearchOwner {
     }
     if (this.#policy.affinityMs > 0) this.#countAffinity();
     if (destination !== undefined) {
-      this.#introduce(found.endpoint.fd, search.arrival.client, destination);
+      this.#introduce(pair, search.arrival.client, destination);
     }
     // Kept only where somebody wants to know: a client costs memory.
     const toTell = this.#host.tellsConnections
       ? search.arrival.client
       : undefined;
-    this.#host.place(this.#port, found, () => {
+    this.#host.place(this.#port, pair, () => {
       this.#balancer.closed(to.key);
       to.closed();
       const openMs = performance.now() - answeredAt;
@@ -279,16 +264,21 @@ export class ServicePort implements SearchOwner {
     });
   }
 
-  /** Writes the header. It always fits: the socket is new, and empty. */
+  /**
+   * Writes the header. It always fits: the socket is new, and empty. What the
+   * client has said already goes in the same packet.
+   */
   #introduce(
-    fd: number,
+    { endpoint, first }: Pair,
     source: ClientAddress,
     destination: ListenAddress,
   ): void {
     const { proxyProtocol } = this.#policy;
     if (proxyProtocol === "none") return;
     const header = proxyHeader(proxyProtocol, { source, destination });
-    this.#host.libc.call.send(fd, header, header.length, MSG_NOSIGNAL);
+    const flags = first === undefined ? MSG_NOSIGNAL : MSG_NOSIGNAL | MSG_MORE;
+    const { call } = this.#host.libc;
+    call.send(endpoint.fd, header, header.length, flags);
   }
 
   ended(search: Search, reason?: SearchFailure, cause?: string): void {

@@ -13,6 +13,8 @@ import {
   encodeSockaddr,
   LINGER_RESET,
   SOCKADDR_BYTES_MAX,
+  TCP_INFO_BYTES,
+  TCP_INFO_UNACKED,
 } from "./layouts.ts";
 import {
   AF_INET,
@@ -36,13 +38,18 @@ import {
   SOL_IPV6,
   SOL_SOCKET,
   SOL_TCP,
+  TCP_INFO,
   TCP_NODELAY,
+  TCP_QUICKACK,
 } from "./libc.ts";
 
 /** The kernel lowers it to net.core.somaxconn; see the portable listener. */
 const BACKLOG = 4096;
 
 const ON = new Int32Array([1]);
+const OFF = new Int32Array([0]);
+const value = new Int32Array(1);
+const length = new Uint32Array(1);
 const STREAM = SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC;
 
 /** A socket that listens, and where. */
@@ -106,12 +113,29 @@ export function stopListening(libc: Libc, fd: number): void {
   libc.call.shutdown(fd, SHUT_RDWR);
 }
 
+const info = new Uint32Array(TCP_INFO_BYTES / 4);
+
+/** How many connections wait to be accepted. */
+export function acceptQueue(libc: Libc, fd: number): number {
+  length[0] = TCP_INFO_BYTES;
+  libc.call.getsockopt(fd, SOL_TCP, TCP_INFO, info, length);
+  return info[TCP_INFO_UNACKED / 4]!;
+}
+
 /**
  * A socket to dial `sockaddr` with.
  *
+ * @param options.willSpeak bytes are sent as soon as it is connected, so that
+ *   the last acknowledgement of the handshake can go with them (Linux does so
+ *   where quick acknowledgements are off, and then turns them on). Without
+ *   bytes the endpoint would not hear of its connection for up to 200 ms
  * @returns its descriptor, or -1 and `errno`
  */
-export function openDialSocket(libc: Libc, sockaddr: Uint8Array): number {
+export function openDialSocket(
+  libc: Libc,
+  sockaddr: Uint8Array,
+  options: { readonly willSpeak: boolean },
+): number {
   const { call } = libc;
   const fd = call.socket(sockaddr[0]!, STREAM, 0);
   if (fd === -1) return -1;
@@ -120,6 +144,7 @@ export function openDialSocket(libc: Libc, sockaddr: Uint8Array): number {
   // does not have. Keep-alive finds a peer that vanished without a word.
   call.setsockopt(fd, SOL_TCP, TCP_NODELAY, ON, 4);
   call.setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, ON, 4);
+  if (options.willSpeak) call.setsockopt(fd, SOL_TCP, TCP_QUICKACK, OFF, 4);
   return fd;
 }
 
@@ -128,8 +153,6 @@ export function resetOnClose(libc: Libc, fd: number): void {
   libc.call.setsockopt(fd, SOL_SOCKET, SO_LINGER, LINGER_RESET, 8);
 }
 
-const value = new Int32Array(1);
-const length = new Uint32Array(1);
 const sockaddrOut = new Uint8Array(SOCKADDR_BYTES_MAX);
 
 /** The error that waits at this socket; 0: none. Asking takes it away. */

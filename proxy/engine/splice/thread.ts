@@ -10,7 +10,7 @@ import { Acceptor } from "./acceptor.ts";
 import type { ConnectionTools } from "./connection.ts";
 import { Connections } from "./connections.ts";
 import { EventLog } from "./event_log.ts";
-import { COPY_BYTES, type Half, HALF_EVENTS } from "./half.ts";
+import { COPY_BYTES, type Half, READ_EVENTS } from "./half.ts";
 import { type HandedOver, HandOverInbox, HandOverSender } from "./hand_over.ts";
 import { EPOLLET, EPOLLIN, type Libc } from "./libc.ts";
 import type { Mailbox } from "./mailbox.ts";
@@ -119,18 +119,20 @@ export class DataThread implements ConnectionTools {
   }
 
   /** From thread 0. */
-  opened({ id, port, clientFd, endpointFd }: HandedOver): void {
+  opened({ id, port, clientFd, endpointFd, sentBytes }: HandedOver): void {
     const ended = () => this.#toAcceptor!.ended(id);
     const connections = this.#ports.get(port)?.connections;
     const nobody = { onEvents() {} };
     const isWatched = connections !== undefined &&
-      this.poller.add(clientFd, HALF_EVENTS, nobody) &&
-      this.poller.add(endpointFd, HALF_EVENTS, nobody);
+      this.poller.add(clientFd, READ_EVENTS, nobody) &&
+      this.poller.add(endpointFd, READ_EVENTS, nobody);
     if (isWatched) {
       // What had happened before is told again, to a new watcher.
-      const client = { fd: clientFd, events: 0 };
-      const endpoint = { fd: endpointFd, events: 0 };
-      return connections.add({ client, endpoint }, ended);
+      const common = { events: 0, isWriteWatched: false };
+      const client = { fd: clientFd, ...common };
+      const endpoint = { fd: endpointFd, ...common };
+      const pair = { client, endpoint, first: undefined, sentBytes };
+      return connections.add(pair, ended);
     }
     this.poller.close(clientFd);
     this.poller.close(endpointFd);

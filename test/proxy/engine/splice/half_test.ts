@@ -11,7 +11,6 @@ import {
   EPOLLERR,
   EPOLLHUP,
   EPOLLIN,
-  EPOLLOUT,
   EPOLLRDHUP,
   type Libc,
   MSG_MORE,
@@ -44,6 +43,9 @@ function pair(read: () => number, errno = EAGAIN) {
   } as unknown as Libc;
   const tools: HalfTools = {
     libc,
+    poller: {
+      change: (fd, events) => calls.push({ fd, watched: events }),
+    },
     // No pipe is to be had: everything goes through the buffer.
     pipes: { take: () => undefined } as unknown as PipePool,
     buffer: new Uint8Array(COPY_BYTES),
@@ -58,8 +60,10 @@ function pair(read: () => number, errno = EAGAIN) {
       endpoint.release();
     },
   };
-  const client = new Half({ fd: CLIENT, events: 0 }, tools, owner);
-  const endpoint = new Half({ fd: ENDPOINT, events: EPOLLOUT }, tools, owner);
+  const common = { events: 0, isWriteWatched: false };
+  const options = { tools, owner };
+  const client = new Half({ fd: CLIENT, ...common }, options);
+  const endpoint = new Half({ fd: ENDPOINT, ...common }, options);
   client.peer = endpoint;
   endpoint.peer = client;
   return { client, told, queued, calls, reads: () => reads };

@@ -12,6 +12,7 @@ import {
   SOCKADDR_BYTES_MAX,
   SOCKADDR_IN6_BYTES,
   SOCKADDR_IN_BYTES,
+  TCP_INFO_UNACKED,
 } from "../../../../proxy/engine/splice/layouts.ts";
 import * as libcModule from "../../../../proxy/engine/splice/libc.ts";
 import {
@@ -158,10 +159,12 @@ testWith(
       "offsetof(struct epoll_event, data) / 4",
       "sizeof(struct linger)",
       "offsetof(struct linger, l_linger)",
+      "offsetof(struct tcp_info, tcpi_unacked)",
     ];
     const { int32s, fd } = epollEventLayout(Deno.build.arch);
     const wanted = [
       ...[SOCKADDR_IN_BYTES, 2, 4, SOCKADDR_IN6_BYTES, 2, 8, int32s, fd, 8, 4],
+      TCP_INFO_UNACKED,
       ...names.map((name) => constants[name as keyof typeof constants]),
     ];
     const told = await valuesInC([...layouts, ...names]);
