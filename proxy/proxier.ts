@@ -13,6 +13,7 @@
  */
 import { isDeepStrictEqual } from "node:util";
 import { getLogger } from "@std/log";
+import type { Clock } from "../watch/clock.ts";
 import { AddressClaims } from "./address_claims.ts";
 import type { ServicePortState, ServiceState } from "./desired_state.ts";
 import type { Engine } from "./engine/engine.ts";
@@ -24,6 +25,7 @@ import { SharedListeners } from "./shared_listeners.ts";
 import type { StateChanges } from "./state_tracker.ts";
 import type { ListenerChanges, Steering, SteeringResult } from "./steering.ts";
 import { SteeringPass } from "./steering_pass.ts";
+import { WritePace } from "./write_pace.ts";
 
 const logger = getLogger("proxy");
 
@@ -31,6 +33,12 @@ export interface ProxierOptions {
   readonly engine: Engine;
   /** Already started. */
   readonly steering: Steering;
+  /** How often rules may be written; without it, always. */
+  readonly pace?: {
+    /** `minSyncPeriod`, milliseconds. */
+    readonly periodMs: number;
+    readonly clock: Pick<Clock, "now">;
+  };
 }
 
 export class Proxier {
@@ -43,6 +51,8 @@ export class Proxier {
   readonly #problemsOf = new Map<string, readonly string[]>();
   readonly #claims = new AddressClaims();
   readonly #pass = new SteeringPass();
+  readonly #pace: WritePace;
+  #writesDueAt: number | undefined;
   readonly #shared: SharedListeners;
   readonly #incomplete = new Set<PortProxy>();
   readonly #unsteered = new Set<PortProxy>();
@@ -59,6 +69,15 @@ export class Proxier {
   constructor(options: ProxierOptions) {
     this.#options = options;
     this.#shared = new SharedListeners(options.engine);
+    this.#pace = new WritePace(options.pace?.periodMs ?? 0);
+  }
+
+  /**
+   * When rules may be written that had to wait, milliseconds since 1970: a sync
+   * is due then. Listeners and endpoints never wait.
+   */
+  get writesDueAt(): number | undefined {
+    return this.#writesDueAt;
   }
 
   /** Every ServicePort, for status and tests. */
@@ -106,14 +125,30 @@ export class Proxier {
       await port.open(steering);
       this.#note(port);
     }
+    await this.#steer(signal);
+    return this.#incomplete.size > 0 ? "again" : "done";
+  }
+
+  /** Tells the strategy what became of listeners, or waits for its turn. */
+  async #steer(signal: AbortSignal): Promise<void> {
+    const { steering, pace } = this.#options;
+    const now = () => pace?.clock.now() ?? 0;
+    const waitMs = this.#isFirstPass ? 0 : this.#pace.waitMs(now());
+    if (waitMs > 0) {
+      this.#writesDueAt = now() + waitMs;
+      return;
+    }
+    this.#writesDueAt = undefined;
     const next = this.#pass.takeChanges();
     this.#noteOwnIps(next);
-    this.#reportFailures(await steering.sync(next, signal));
+    const result = await steering.sync(next, signal);
+    // A strategy that has nothing to write is never slowed down.
+    if (result.written > 0) this.#pace.wrote(now());
+    this.#reportFailures(result);
     for (const address of next.released) {
       this.#steeringFailures.delete(addressKey(address));
     }
     this.#isFirstPass = false;
-    return this.#incomplete.size > 0 ? "again" : "done";
   }
 
   /**

@@ -11,10 +11,12 @@
  *    first, 30 s at most. Only one that threw, or that does not end, keeps
  *    `queuedAt`, which is what makes the proxy unhealthy: one listener that
  *    cannot be opened must not.
- * 4. Without any request there is one every `periodMs`.
+ * 4. Without any request there is one every `periodMs`, and when whoever syncs
+ *    says that one is due.
  *
  * Upstream's counterpart is `BoundedFrequencyRunner`; its least interval
- * protects the kernel from rewrites and belongs to whoever writes rules.
+ * protects the kernel from rewrites and belongs to whoever writes rules
+ * (`write_pace.ts`).
  *
  * @module
  */
@@ -40,6 +42,8 @@ export interface SyncRunnerOptions {
   readonly periodMs: number;
   /** `again`: part of it could not be made so, try again soon. */
   readonly sync: () => Promise<"done" | "again">;
+  /** When a sync is due without a request, milliseconds since 1970. */
+  readonly dueAt?: () => number | undefined;
   /** Told how long a sync took that did not throw; milliseconds. */
   readonly synced?: (ms: number) => void;
 }
@@ -111,6 +115,15 @@ export class SyncRunner {
   }
 
   #pauseMs(): number {
+    const { clock, dueAt } = this.#options;
+    const due = dueAt?.();
+    const untilDueMs = due === undefined
+      ? Infinity
+      : Math.max(0, due - clock.now());
+    return Math.min(untilDueMs, this.#retryMs());
+  }
+
+  #retryMs(): number {
     if (this.#failures === 0) return this.#options.periodMs;
     return Math.min(
       FIRST_RETRY_MS * 2 ** (this.#failures - 1),

@@ -127,6 +127,7 @@ const PURE = [
   "proxy/state_tracker.ts",
   "proxy/steering_pass.ts",
   "proxy/topology.ts",
+  "proxy/write_pace.ts",
 ];
 
 const TOP_LEVEL = [

@@ -124,7 +124,14 @@ export const KUBE_PROXY_FLAGS = {
     standard: "30s",
     help: "How often addresses and steering are looked at without a change.",
   },
-  "iptables-min-sync-period": ignored("iptables.minSyncPeriod"),
+  "iptables-min-sync-period": {
+    type: "string",
+    value: "DURATION",
+    field: "iptables.minSyncPeriod",
+    standard: "1s",
+    help:
+      "How long rules stay as they are once written (two writes may follow each other); listeners and endpoints change at once.",
+  },
   "init-only": {
     type: "boolean",
     help: "Do what needs privileges once, and exit: there is nothing to do.",

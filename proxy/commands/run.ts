@@ -179,6 +179,7 @@ export async function runCommand(args: readonly string[]): Promise<number> {
     apiServers: addressOf(client),
     addresses: addressSettings(config),
     syncPeriodMs: config.iptables.syncPeriod,
+    minSyncPeriodMs: config.iptables.minSyncPeriod,
     interfaceIps: interfaceAddresses,
     engine,
     clock: systemClock,

@@ -36,7 +36,7 @@ import {
 import type { SteeringView } from "../status/status_source.ts";
 import type { Steering } from "../steering.ts";
 import { SyncRunner } from "../sync_runner.ts";
-import { TriggerTimes } from "../trigger_times.ts";
+import { type TriggerTime, TriggerTimes } from "../trigger_times.ts";
 
 const logger = getLogger("main");
 
@@ -75,6 +75,8 @@ export interface StartProxyOptions {
   readonly addresses?: AddressSettings;
   /** Milliseconds between two looks without a change; 30 s by default. */
   readonly syncPeriodMs?: number;
+  /** Milliseconds between two writes of rules at least; 0 by default. */
+  readonly minSyncPeriodMs?: number;
   /** The addresses of the machine's interfaces, now. */
   interfaceIps(): readonly string[];
   readonly engine: Engine;
@@ -182,7 +184,9 @@ export function startProxy(options: StartProxyOptions): RunningProxy {
   const begin = async () => {
     const known = { serviceIps: clusterIps(tracker.state), facts };
     const steering = await options.steering(known, signal);
-    return { steering, proxier: new Proxier({ engine, steering }) };
+    const { minSyncPeriodMs = 0 } = options;
+    const pace = { periodMs: minSyncPeriodMs, clock };
+    return { steering, proxier: new Proxier({ engine, steering, pace }) };
   };
 
   let addresses = NO_NODE_ADDRESSES;
@@ -204,6 +208,8 @@ export function startProxy(options: StartProxyOptions): RunningProxy {
     addressesAreStale = false;
   };
 
+  /** Of changes whose rules are still to be written. */
+  const triggered: TriggerTime[] = [];
   let repairedAt = clock.now();
   let isPaused = false;
   let syncing: Promise<unknown> = Promise.resolve();
@@ -211,6 +217,7 @@ export function startProxy(options: StartProxyOptions): RunningProxy {
     clock,
     periodMs: syncPeriodMs,
     synced: (ms) => counters.synced(ms),
+    dueAt: () => begun?.proxier.writesDueAt,
     sync() {
       const result = isPaused ? Promise.resolve("done" as const) : sync();
       syncing = result.catch(() => {});
@@ -225,7 +232,7 @@ export function startProxy(options: StartProxyOptions): RunningProxy {
       addressesAreStale = true;
     }
     counters.changesTaken();
-    const triggered = triggers.take();
+    triggered.push(...triggers.take());
     const changes = tracker.takeChanges();
     endpoints.apply(changes);
     serviceHealth.note(changes);
@@ -242,7 +249,9 @@ export function startProxy(options: StartProxyOptions): RunningProxy {
       await begun.proxier.sync(changes, signal),
       await serviceHealth.sync(addresses.nodePortIps),
     ];
-    counters.programmed(triggered, clock.now());
+    if (begun.proxier.writesDueAt === undefined) {
+      counters.programmed(triggered.splice(0), clock.now());
+    }
     ready.resolve();
     return results.includes("again") ? "again" : "done";
   };

@@ -11,8 +11,7 @@ import { type Field, isField, isZero, type Section } from "./fields.ts";
 /**
  * Fields, and sections, that are accepted and do nothing: they are about
  * kernel rules, conntrack, Windows, protobuf and Go's profiler. With
- * `detectLocal`: a socket does not tell which interface a client came from. With
- * `minSyncPeriod`: changes show at once, gathered by turns of the event loop.
+ * `detectLocal`: a socket does not tell which interface a client came from.
  */
 const WITHOUT_MEANING: readonly string[] = [
   "featureGates",
@@ -27,7 +26,6 @@ const WITHOUT_MEANING: readonly string[] = [
   "showHiddenMetricsForVersion",
   "iptables.masqueradeBit",
   "iptables.masqueradeAll",
-  "iptables.minSyncPeriod",
   "ipvs",
   "nftables",
   "winkernel",

@@ -27,6 +27,8 @@ export class FakeSteering implements Steering {
   /** IP addresses that cannot be steered. */
   readonly failing = new Set<string>();
   readonly ours = new Set<string>();
+  /** What each `sync` says it wrote. */
+  written = 0;
   readonly #addresses = new Map<string, ServiceAddress>();
 
   start(): Promise<void> {
@@ -63,7 +65,7 @@ export class FakeSteering implements Steering {
       this.wanted.delete(addressKey(address));
       this.#addresses.delete(addressKey(address));
     }
-    return Promise.resolve({ written: 0, failures: [] });
+    return Promise.resolve({ written: this.written, failures: [] });
   }
 
   isOurs(ip: string): boolean {
