@@ -43,6 +43,9 @@ async function main(args: readonly string[]): Promise<number> {
     case "doctor":
       return await (await import("./proxy/commands/doctor.ts"))
         .doctorCommand(rest);
+    case "explain":
+      return await (await import("./proxy/commands/explain.ts"))
+        .explainCommand(rest);
     case "render":
       return await (await import("./proxy/commands/render.ts"))
         .renderCommand(rest);

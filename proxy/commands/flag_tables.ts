@@ -90,6 +90,34 @@ export const RENDER_FLAGS = {
   ...LOG_FLAGS,
 } as const satisfies FlagSpecs;
 
+export const EXPLAIN_FLAGS = {
+  "proxy-mode": {
+    type: "string",
+    choices: ["all", "userspace", "iptables", "ipvs", "nftables"],
+    default: "all",
+    help: "In which mode; all: one after the other.",
+  },
+  from: {
+    type: "string",
+    value: "pod|node|outside|IP",
+    default: "pod",
+    help:
+      "Who connects: a pod of this node, the node itself, somebody outside of the cluster, or an address.",
+  },
+  "ip-family": {
+    type: "string",
+    choices: ["ipv4", "ipv6"],
+    help: "Of a Service that has both. Default: that of the target, or ipv4.",
+  },
+  json: { type: "boolean", help: "Everything, for scripts." },
+  mermaid: {
+    type: "boolean",
+    help: "A flow chart that GitHub and many editors draw.",
+  },
+  ...MODE_FLAGS,
+  ...LOG_FLAGS,
+} as const satisfies FlagSpecs;
+
 const STEER_FLAG = {
   type: "string",
   choices: ["auto", "portal", "redirect", "route", "none"],

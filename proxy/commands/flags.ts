@@ -62,17 +62,22 @@ export interface GivenFlags<S extends FlagSpecs> {
   readonly values: FlagValues<S>;
   /** Names of the flags that were there, in the order of the table. */
   readonly given: ReadonlySet<string>;
+  /** What stood between them. */
+  readonly words: readonly string[];
 }
 
 /**
- * `parseFlags`, for whom it matters which flags were given.
+ * `parseFlags`, for whom it matters which flags were given, or who takes words
+ * beside them: so many at most.
  *
  * @throws {UserError} naming the flag and what it takes
  */
 export function parseGivenFlags<const S extends FlagSpecs>(
   args: readonly string[],
   specs: S,
+  { wordsMax = 0 }: { readonly wordsMax?: number } = {},
 ): GivenFlags<S> {
+  const words: string[] = [];
   const given = new Set<string>();
   const values: Record<string, string | boolean> = {};
   for (const [name, { type, default: standard }] of Object.entries(specs)) {
@@ -85,6 +90,10 @@ export function parseGivenFlags<const S extends FlagSpecs>(
     if (flag === undefined) {
       const stray = arg === "--" ? rest.shift() : arg;
       if (stray === undefined) break;
+      if (words.length < wordsMax) {
+        words.push(stray);
+        continue;
+      }
       throw new UserError(`Unexpected argument "${stray}"`);
     }
     const [name, spec] = findFlag(flag.flag, specs);
@@ -102,6 +111,7 @@ export function parseGivenFlags<const S extends FlagSpecs>(
   return {
     values: values as FlagValues<S>,
     given: new Set(Object.keys(specs).filter((name) => given.has(name))),
+    words,
   };
 }
 

@@ -9,6 +9,7 @@ import {
   DAEMONSET_FLAGS,
   DEMO_FLAGS,
   DOCTOR_FLAGS,
+  EXPLAIN_FLAGS,
   RENDER_FLAGS,
   RUN_FLAGS,
   STATUS_FLAGS,
@@ -45,6 +46,13 @@ const COMMANDS: Readonly<Record<string, CommandHelp>> = {
     summary:
       "What this machine and cluster allow, and what to do about the rest",
     flags: DOCTOR_FLAGS,
+  },
+  explain: {
+    usage:
+      "kube-portal explain NAMESPACE/SERVICE[:PORT]|IP:PORT [--from pod|node|outside|IP] [flags]",
+    summary:
+      "What happens to a connection to a Service, hop by hop, in each proxy mode",
+    flags: EXPLAIN_FLAGS,
   },
   render: {
     usage: "kube-portal render --proxy-mode iptables|ipvs|nftables [flags]",

@@ -27,6 +27,8 @@ import { serviceCidrsOf } from "./service_cidrs.ts";
 
 export interface Snapshot {
   readonly state: DesiredState;
+  /** What its endpoints are made from. */
+  readonly slices: readonly EndpointSlice[];
   readonly nodeName: string;
   /** The own Node; `undefined` where the cluster has none of this name. */
   readonly node: Node | undefined;
@@ -135,10 +137,11 @@ function snapshotOf({ services, slices, node, nodeName }: {
   node: Node | undefined;
   nodeName: string;
 }): Omit<Snapshot, "serviceCidrs"> {
+  const all = [...slices];
   const zone = node?.metadata.labels["topology.kubernetes.io/zone"] ?? "";
   const state = buildDesiredState(services, {
-    slices,
+    slices: all,
     node: { name: nodeName, zone },
   });
-  return { state, nodeName, node };
+  return { state, slices: all, nodeName, node };
 }

@@ -9,6 +9,7 @@ import type { IpFamily } from "../../proxy/ip.ts";
 import {
   DEFAULT_MODE_SETTINGS,
   type KernelMode,
+  type ModeFacts,
   type ModeInput,
   modeInput,
 } from "../../proxy/rules/modes/mode_input.ts";
@@ -17,6 +18,7 @@ import {
   decodeNode,
   decodeService,
 } from "../../watch/decode.ts";
+import type { EndpointSlice } from "../../watch/types.ts";
 
 const GOLDEN = new URL("../fixture/golden/", import.meta.url);
 
@@ -30,17 +32,22 @@ function items(name: string): unknown[] {
 
 /** What each mode was given. */
 export function goldenInput(mode: KernelMode, family: IpFamily): ModeInput {
+  return modeInput({ mode, ...goldenFacts(family) });
+}
+
+/** The same as it is known, and the slices that it was made from. */
+export function goldenFacts(
+  family: IpFamily,
+): Omit<ModeFacts, "mode"> & { slices: EndpointSlice[] } {
   const nodes = items("input-nodes.json").map(decodeNode);
   const name = "kp";
-  return modeInput({
-    mode,
+  const slices = items("input-endpointslices.json").map(decodeEndpointSlice);
+  return {
     family,
+    slices,
     state: buildDesiredState(
       items("input-services.json").map(decodeService),
-      {
-        slices: items("input-endpointslices.json").map(decodeEndpointSlice),
-        node: { name, zone: "zone-a" },
-      },
+      { slices, node: { name, zone: "zone-a" } },
     ),
     settings: {
       ...DEFAULT_MODE_SETTINGS,
@@ -50,5 +57,5 @@ export function goldenInput(mode: KernelMode, family: IpFamily): ModeInput {
     node: nodes.find(({ metadata }) => metadata.name === name),
     interfaceIps: ["127.0.0.1", "::1", "10.200.0.2"],
     serviceCidrs: ["10.96.0.0/16"],
-  });
+  };
 }
