@@ -18,8 +18,8 @@ import { tableText } from "../rules/modes/nftables/text.ts";
 import { compileIpvs } from "../rules/modes/ipvs/compile.ts";
 import {
   IPVS_PARTS,
-  ipvsPart,
   type IpvsPartName,
+  ipvsPartText,
   scriptText,
 } from "../rules/modes/ipvs/text.ts";
 import { compileIptables } from "../rules/modes/iptables/compile.ts";
@@ -52,7 +52,7 @@ const RENDERERS: Readonly<Partial<Record<KernelMode, Renderer>>> = {
     const program = compileIpvs(input);
     return part === undefined
       ? scriptText(program, { jumps })
-      : ipvsPart(program, part, { jumps }).text;
+      : ipvsPartText(program, part, { jumps });
   },
   iptables: (input, { jumps, nfacct }) =>
     iptablesText(compileIptables(input, { nfacct }), { jumps }),

@@ -95,6 +95,16 @@ export class Child implements AsyncDisposable {
     }
   }
 
+  /** Writes to its standard input. */
+  async write(text: string): Promise<void> {
+    const writer = this.#process.stdin.getWriter();
+    try {
+      await writer.write(new TextEncoder().encode(text));
+    } finally {
+      writer.releaseLock();
+    }
+  }
+
   /** Sends the signal; a process that has ended is left alone. */
   kill(signal: Deno.Signal = "SIGTERM"): void {
     try {

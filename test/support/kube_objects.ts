@@ -37,11 +37,16 @@ export function kubeService(
   };
 }
 
-/** The only slice of a Service, `NAME-1`, with one endpoint for each address. */
+/**
+ * The only slice of a Service, `NAME-1`, with one endpoint for each address.
+ *
+ * @param nodeName where they all are; missing: nobody says
+ */
 export function kubeSlice(
   service: string,
   addresses: readonly string[],
   ports: Ports,
+  nodeName?: string,
 ): KubeObject {
   return {
     apiVersion: "discovery.k8s.io/v1",
@@ -55,6 +60,7 @@ export function kubeSlice(
     endpoints: addresses.map((address) => ({
       addresses: [address],
       conditions: { ready: true },
+      ...(nodeName === undefined ? {} : { nodeName }),
     })),
   };
 }

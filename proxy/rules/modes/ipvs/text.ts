@@ -117,18 +117,15 @@ function jumpLine({ chain, rule }: TableRule): string {
   return `-I ${chain} ${ruleText(rule)}`;
 }
 
-/** What `ip -batch -` reads. */
-export function addressesText({ addresses }: IpvsProgram): string {
-  return [
-    `link add ${IPVS_DEVICE} type dummy\n`,
-    ...addresses.map((ip) => `${addressLine("replace", ip)}\n`),
-  ].join("");
+const ADD_DEVICE = `link add ${IPVS_DEVICE} type dummy`;
+
+/** What `ip -batch -` reads, where the interface is not there yet. */
+export function addressesText(program: IpvsProgram): string {
+  return `${ADD_DEVICE}\n${addressLines(program)}`;
 }
 
-/** One of the texts, and what loads it. */
-export interface IpvsPart {
-  readonly text: string;
-  readonly command: string;
+function addressLines({ addresses }: IpvsProgram): string {
+  return addresses.map((ip) => `${addressLine("replace", ip)}\n`).join("");
 }
 
 export const IPVS_PARTS = [
@@ -139,27 +136,21 @@ export const IPVS_PARTS = [
 ] as const;
 export type IpvsPartName = typeof IPVS_PARTS[number];
 
-/** One part of the program. */
-export function ipvsPart(
+/** One part of the program: the input of the tool that loads it. */
+export function ipvsPartText(
   program: IpvsProgram,
   name: IpvsPartName,
   options: { readonly jumps: boolean },
-): IpvsPart {
+): string {
   switch (name) {
     case "ipset":
-      return { text: ipsetText(program), command: "ipset restore" };
-    case "iptables": {
-      const tables = program.family === "IPv4" ? "iptables" : "ip6tables";
-      return {
-        text: iptablesText(program, options),
-        command: `${tables}-restore --noflush`,
-      };
-    }
+      return ipsetText(program);
+    case "iptables":
+      return iptablesText(program, options);
     case "ipvsadm":
-      return { text: ipvsadmText(program), command: "ipvsadm --restore" };
+      return ipvsadmText(program);
     case "addresses":
-      // The interface may be there.
-      return { text: addressesText(program), command: "ip -force -batch -" };
+      return addressesText(program);
   }
 }
 
@@ -172,10 +163,19 @@ export function scriptText(
   program: IpvsProgram,
   options: { readonly jumps: boolean },
 ): string {
-  return IPVS_PARTS.map((name) => {
-    const { text, command } = ipvsPart(program, name, options);
-    return `${command} <<'END'\n${text}END\n`;
-  }).join("");
+  const tables = program.family === "IPv4" ? "iptables" : "ip6tables";
+  return [
+    input("ipset restore", ipsetText(program)),
+    input(`${tables}-restore --noflush`, iptablesText(program, options)),
+    input("ipvsadm --restore", ipvsadmText(program)),
+    // The other family, or another run, may have made it.
+    `ip link show ${IPVS_DEVICE} >/dev/null 2>&1 || ip ${ADD_DEVICE}\n`,
+    input("ip -batch -", addressLines(program)),
+  ].join("");
+}
+
+function input(command: string, text: string): string {
+  return `${command} <<'END'\n${text}END\n`;
 }
 
 /** A command of `ip` about one address of our interface. */

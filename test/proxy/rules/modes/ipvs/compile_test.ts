@@ -434,7 +434,7 @@ Deno.test("a script loads all parts; jumps come in the order in which they are t
       "ipset restore",
       "iptables-restore --noflush",
       "ipvsadm --restore",
-      "ip -force -batch -",
+      "ip -batch -",
     ],
   );
   assert.equal([...script.matchAll(/^END$/gm)].length, 4);
