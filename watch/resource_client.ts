@@ -227,7 +227,9 @@ export class ResourceClient<T extends ClusterObject> {
         `${step}: the answer has no metadata.resourceVersion, so it is no list`,
       );
     }
-    const items = body.items ?? [];
+    // Old servers say null where there are none; a list that does not speak of
+    // items at all is no list, and must not empty what is served.
+    const items = body.items === null ? [] : body.items;
     if (!Array.isArray(items)) {
       throw new TypeError(`${step}: items of the answer is no list`);
     }

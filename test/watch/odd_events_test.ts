@@ -324,3 +324,22 @@ Deno.test("a 429 is waited out as long as it says, in lists and in watches", asy
   for (const ms of following.waits) assert.ok(ms >= 7_000, `${ms} ms`);
   assert.equal(following.lists, 2, "the watch goes on from the list");
 });
+
+Deno.test("a list that lost its items deletes nothing; one whose items are null is empty", async () => {
+  const answers: unknown[] = [
+    rawServiceList(10, [rawService("web", 9)]),
+    { kind: "ServiceList", metadata: { resourceVersion: "11" } },
+    { kind: "ServiceList", metadata: { resourceVersion: "11" }, items: {} },
+    { kind: "ServiceList", metadata: { resourceVersion: "11" }, items: null },
+  ];
+  await using following = new Following(async (request, reply) => {
+    if (!request.isWatch) return reply.json(answers.shift());
+    if (answers.length > 0) return reply.refuse(410);
+    await reply.begin();
+    await untilGone(request);
+    reply.close();
+  });
+  await following.until(() => answers.length === 1);
+  assert.deepEqual(following.served, ["web:80"]);
+  await following.until(() => following.served.length === 0);
+});
