@@ -72,6 +72,8 @@ async function clusterPart(
   return await clusterFindings({
     config,
     client,
+    steer: flags.steer as SteeringRequest,
+    runner: systemRunner,
     nodeName: (flags["hostname-override"] ?? Deno.hostname()).toLowerCase(),
     signal,
   });

@@ -11,9 +11,12 @@ import {
   ApiError,
   explainUnreachable,
 } from "../../watch/mod.ts";
+import type { CommandRunner } from "../rules/command.ts";
+import type { SteeringRequest } from "../rules/mod.ts";
 import { ACCESS_RULES, type AccessRule } from "./access_rules.ts";
 import type { Finding } from "./doctor_finding.ts";
 import { dialFinding, type DialTarget } from "./doctor_dial.ts";
+import { routeFinding } from "./doctor_packets.ts";
 import { errorLine } from "./errors.ts";
 import { serviceCidrsOf } from "./service_cidrs.ts";
 
@@ -21,6 +24,9 @@ export interface ClusterOptions {
   readonly config: Pick<ApiConfig, "serviceHost" | "source">;
   readonly client: ApiClient;
   readonly nodeName: string;
+  /** What it is to do here. */
+  readonly steer: SteeringRequest;
+  readonly runner: CommandRunner;
   readonly signal: AbortSignal;
 }
 
@@ -33,7 +39,7 @@ export async function clusterFindings(
   return [
     reached,
     ...await access(options),
-    await serviceCidrs(options),
+    ...await serviceCidrs(options),
     await node(options),
     await networkPolicies(options),
     await endpoints(options),
@@ -116,17 +122,22 @@ async function isAllowed(
   return answer.status?.allowed === true;
 }
 
-async function serviceCidrs(
-  { client, signal }: ClusterOptions,
-): Promise<Finding> {
+async function serviceCidrs(options: ClusterOptions): Promise<Finding[]> {
   const check = "Service CIDRs";
-  const cidrs = await serviceCidrsOf(client, signal);
-  return cidrs.length > 0 ? { check, level: "ok", found: cidrs.join(", ") } : {
-    check,
-    level: "warn",
-    found: "the API server does not tell; each address is routed by itself",
-    advice: "give --service-cidr, where --steer route is used",
-  };
+  const cidrs = await serviceCidrsOf(options.client, options.signal);
+  if (cidrs.length === 0) {
+    return [{
+      check,
+      level: "warn",
+      found: "the API server does not tell; each address is routed by itself",
+      advice: "give --service-cidr, where --steer route is used",
+    }];
+  }
+  const route = await routeFinding(cidrs, options);
+  return [
+    { check, level: "ok", found: cidrs.join(", ") },
+    ...route === undefined ? [] : [route],
+  ];
 }
 
 async function node(options: ClusterOptions): Promise<Finding> {

@@ -21,6 +21,7 @@ import {
 } from "../rules/mod.ts";
 import { descriptorLimit } from "./descriptor_limit.ts";
 import type { Finding, Level } from "./doctor_finding.ts";
+import { forwardingFindings } from "./doctor_packets.ts";
 import { errorLine } from "./errors.ts";
 
 export interface MachineOptions {
@@ -55,6 +56,7 @@ export async function machineFindings(
     ...await capabilities(options),
     lowPorts(options),
     ...await programs(options),
+    ...await forwardingFindings(options),
     ...await leftovers(options),
     await descriptors(options),
     await engine(),

@@ -27,12 +27,14 @@ import { removePortal } from "./portal_namespace.ts";
 import { type ProbePortal, probePortal } from "./portal_probe.ts";
 import { RedirectSteering } from "./redirect.ts";
 import { RouteSteering } from "./route.ts";
+import { whyUnreached } from "./route_reach.ts";
 import { RouteWithRedirect } from "./route_with_redirect.ts";
 import type { ClusterFacts } from "./route_refusal.ts";
 
 const logger = getLogger("rules");
 
 export { interfaceAddresses } from "./none.ts";
+export { whyUnreached } from "./route_reach.ts";
 export { LEFTOVERS_ADVICE, readLeftovers } from "./kube_proxy_leftovers.ts";
 export {
   type SteeringLock,
@@ -96,7 +98,9 @@ export interface SteeringChoice {
  * Chooses and starts. `auto` takes `none` at once where every Service address
  * is local without help; else `portal` if a connection through it answers, from
  * the node and forwarded, else `redirect` if a rule of ours can be loaded, else
- * `route` if its route can be added, else `none`.
+ * `route` if its route can be added, else `none`. Where no route of the node
+ * leads to Service addresses, `route` goes before `redirect`, to whose rules
+ * the node's own clients would not come.
  *
  * @throws {SteeringError} if the strategy asked for cannot work, or another
  *   process steers the machine; never for `none`
@@ -120,8 +124,7 @@ export async function chooseSteering(
   // Where nothing can be steered there is nothing to lock either.
   const lock = os === "linux" ? await lockOrRefuse(options) : NO_LOCK;
   try {
-    const names = request === "auto" ? AUTO_ORDER : [request];
-    const choice = await firstThatStarts(names, options);
+    const choice = await chooseLocked(request, options);
     if (choice.steering.name !== "none" || alwaysLocks) {
       return { ...choice, lock };
     }
@@ -131,6 +134,33 @@ export async function chooseSteering(
     lock[Symbol.dispose]();
     throw error;
   }
+}
+
+async function chooseLocked(
+  request: SteeringRequest,
+  options: SteeringOptions,
+): Promise<SteeringChoice> {
+  const { cidrs, serviceIps, runner = systemRunner, signal, os } = options;
+  const mayRedirect = (request === "auto" || request === "redirect") &&
+    (os ?? Deno.build.os) === "linux";
+  const unreached = mayRedirect
+    ? await whyUnreached([...cidrs, ...serviceIps], { runner, signal })
+    : undefined;
+  const order = unreached === undefined ? AUTO_ORDER : AUTO_ORDER_OFFLINE;
+  const names = request === "auto" ? order : [request];
+  const choice = await firstThatStarts(names, options);
+  if (unreached === undefined) return choice;
+  const why =
+    `Cannot steer the node's own clients by redirect: ${unreached}, so that they do not come to its rules`;
+  if (choice.steering.name === "redirect") {
+    logger.warn("Clients on the node itself do not come to Services", {
+      reason: unreached,
+      advice: "use --steer route, or add a route (the default one will do)",
+    });
+  }
+  return choice.steering.name === "route"
+    ? { ...choice, rejected: [...choice.rejected, { name: "redirect", why }] }
+    : choice;
 }
 
 const NO_LOCK: SteeringLock = { [Symbol.dispose]: () => {} };
@@ -156,6 +186,8 @@ async function onlyNone(
 
 /** In the order in which `auto` prefers them; the last one always starts. */
 const AUTO_ORDER = ["portal", "redirect", "route", "none"] as const;
+/** Where the node's own clients would not come to the rules of `redirect`. */
+const AUTO_ORDER_OFFLINE = ["portal", "route", "redirect", "none"] as const;
 
 async function firstThatStarts(
   names: readonly Exclude<SteeringRequest, "auto">[],

@@ -199,6 +199,8 @@ fail  rules  none
   );
 });
 
+const OFF = "warn off (net.ipv4.ip_forward)";
+
 testWith(
   [netns, program("setpriv"), program("iptables")],
   "doctor: without CAP_NET_ADMIN nothing can be steered; beside a proxy it names it",
@@ -222,6 +224,23 @@ testWith(
       assert.equal(finding(report, "CAP_NET_ADMIN").level, "ok");
       assert.equal(finding(report, "rules").level, "ok");
       assert.equal(finding(report, "health port").level, "ok");
+    });
+    await t.step("what forwarding lacks, for portal", async () => {
+      await node.run(["sysctl", "-qw", "net.ipv4.ip_forward=0"]);
+      await node.run(["iptables", "-P", "FORWARD", "DROP"]);
+      const report = await look(["--steer=portal"]);
+      const { level, found } = finding(report, "forwarding");
+      assert.equal(`${level} ${found.split(":")[0]}`, OFF);
+      assert.match(
+        finding(report, "FORWARD chain").found,
+        /^drops what no rule lets pass \(the policy of iptables\)/,
+      );
+      await node.run(["sysctl", "-qw", "net.ipv4.ip_forward=1"]);
+      await node.run(["iptables", "-P", "FORWARD", "ACCEPT"]);
+      const better = await look(["--steer=portal"]);
+      assert.equal(finding(better, "forwarding").found, "on");
+      const checks = better.findings.map(({ check }) => check);
+      assert.ok(!checks.includes("FORWARD chain"));
     });
     await t.step("--steer route without the capability", async () => {
       const report = await look(["--steer=route"], without);

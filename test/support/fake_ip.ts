@@ -6,6 +6,7 @@
  *
  * @module
  */
+import { cidrContains } from "../../proxy/ip.ts";
 import {
   CommandError,
   type CommandOptions,
@@ -85,6 +86,10 @@ export class FakeIp implements CommandRunner {
         return JSON.stringify(this.routes.filter((r) => !isIpv6(r)));
       case "-N -json -6 route show table all":
         return JSON.stringify(this.routes.filter(isIpv6));
+      case "-N -json -4 route show table main":
+        return JSON.stringify(
+          this.routes.filter((r) => r.type === "1" && !isIpv6(r)),
+        );
       // There is no portal, and never was.
       case "netns list":
       case "-N -json link show dev kube-portal0":
@@ -93,9 +98,31 @@ export class FakeIp implements CommandRunner {
       case "-6 -force -batch -":
         return this.#batch(command, stdin ?? "");
     }
+    const get = /^-N -json -([46]) route get (.*)$/.exec(line);
+    if (get !== null) return this.#routeTo(get[2] ?? "", command);
     const error = this.#change(command.slice(2));
     if (error !== undefined) throw failure(command, 2, error + "\n");
     return "";
+  }
+
+  /** What the kernel would take: what is local first, then the default. */
+  #routeTo(ip: string, command: readonly string[]): string {
+    const isTo = ({ dst }: FakeRoute) =>
+      dst === ip || dst.includes("/") && cidrContains(dst, ip) ||
+      dst === "default" && !ip.includes(":");
+    const to = this.routes.filter(isTo);
+    const [route] = [...to.filter((each) => each.type === "2"), ...to];
+    if (route === undefined) {
+      const stderr = "RTNETLINK answers: Network is unreachable\n";
+      throw failure(command, 2, stderr);
+    }
+    // Of unicast it says nothing.
+    const { type, dev } = route;
+    return JSON.stringify([{
+      ...type === "2" ? { type } : {},
+      dst: ip,
+      dev,
+    }]);
   }
 
   #links() {

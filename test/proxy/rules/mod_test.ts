@@ -11,6 +11,7 @@ import type {
   TakeLock,
 } from "../../../proxy/rules/lock.ts";
 import { FakeIptables } from "../../support/fake_iptables.ts";
+import { collectLog } from "../../support/log_lines.ts";
 import { FakeIp, programMissing } from "../../support/fake_ip.ts";
 
 const { signal } = new AbortController();
@@ -40,6 +41,11 @@ function options(
   };
 }
 
+/** A machine with a default route: to it, every address is somewhere. */
+function online(): FakeIp {
+  return new FakeIp().addNode("192.0.2.7", "192.0.2.1");
+}
+
 /** Nothing here can open a socket in a namespace. */
 const NO_PORTAL = {
   name: "portal",
@@ -48,7 +54,7 @@ const NO_PORTAL = {
 };
 
 Deno.test("chooseSteering() takes redirect where a rule can be loaded", async () => {
-  const ip = new FakeIp();
+  const ip = online();
   const choice = await chooseSteering("auto", {
     ...options(ip),
     runner: new FakeIptables(ip),
@@ -59,7 +65,7 @@ Deno.test("chooseSteering() takes redirect where a rule can be loaded", async ()
 });
 
 Deno.test("chooseSteering() takes route where only the route can be added", async () => {
-  const ip = new FakeIp();
+  const ip = online();
   const choice = await chooseSteering("auto", options(ip));
   assert.equal(choice.steering.name, "route");
   assert.equal(choice.why, "all of 10.96.0.0/16 is local by AnyIP");
@@ -71,7 +77,7 @@ Deno.test("chooseSteering() takes route where only the route can be added", asyn
 });
 
 Deno.test("chooseSteering() takes none otherwise, and says why not the others", async () => {
-  const unprivileged = new FakeIp();
+  const unprivileged = online();
   unprivileged.privileged = false;
   const missing = new FakeIp();
   missing.broken = programMissing("ip");
@@ -233,8 +239,51 @@ Deno.test("cleanupSteering() waits for another cleanup", async () => {
   assert.equal(lock.isHeld, false);
 });
 
-Deno.test("redirect takes the place of an earlier run's routes", async () => {
+const OFFLINE = {
+  name: "redirect",
+  why:
+    "Cannot steer the node's own clients by redirect: no route of the node leads to 10.96.0.0, so that they do not come to its rules",
+};
+
+Deno.test("chooseSteering() takes route before redirect where no route leads to Services", async () => {
   const ip = new FakeIp();
+  const offline = { ...options(ip), runner: new FakeIptables(ip) };
+  const choice = await chooseSteering("auto", offline);
+  assert.equal(choice.steering.name, "route");
+  assert.deepEqual(choice.rejected, [NO_PORTAL, OFFLINE]);
+  // The next run finds the route of this one, and is not led astray by it.
+  const next = await chooseSteering("auto", offline);
+  assert.equal(next.steering.name, "route");
+  assert.match(next.rejected[1]?.why ?? "", /but one of an earlier run/);
+});
+
+Deno.test("chooseSteering() takes redirect where a route of an earlier run hides a default one", async () => {
+  const ip = online();
+  await chooseSteering("route", options(ip));
+  const more = { ...options(ip), runner: new FakeIptables(ip) };
+  const choice = await chooseSteering("auto", more);
+  assert.equal(choice.steering.name, "redirect");
+});
+
+Deno.test("chooseSteering() warns where redirect is all that works, and no route leads to Services", async () => {
+  await using log = await collectLog();
+  // Its own address makes `route` refuse.
+  const ip = new FakeIp();
+  ip.addresses.push({ dev: "eth0", local: "10.96.0.7", prefixlen: 32 });
+  const offline = { ...options(ip), runner: new FakeIptables(ip) };
+  for (const request of ["auto", "redirect"] as const) {
+    const choice = await chooseSteering(request, offline);
+    assert.equal(choice.steering.name, "redirect", request);
+    assert.equal(log.lines.length, 1, log.lines.join(""));
+    assert.match(
+      log.lines.pop() ?? "",
+      /Clients on the node itself do not come to Services reason="no route of the node leads to 10\.96\.0\.0"/,
+    );
+  }
+});
+
+Deno.test("redirect takes the place of an earlier run's routes", async () => {
+  const ip = online();
   const before = structuredClone(ip.routes);
   await chooseSteering("route", options(ip));
   assert.notDeepEqual(ip.routes, before);
