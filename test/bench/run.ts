@@ -17,7 +17,12 @@ import { plot } from "./plot.ts";
 import { setPatience } from "./quiet.ts";
 import { measureTable, verdictTable } from "./report.ts";
 import { median, type Series } from "./samples.ts";
-import { findSubjects, PEERS, type Subject } from "./subjects.ts";
+import {
+  findSubjects,
+  PEERS,
+  raiseDescriptorLimit,
+  type Subject,
+} from "./subjects.ts";
 
 const TITLES: Readonly<Record<string, string>> = {
   ...Object.fromEntries(MEASURES.map(({ name, title }) => [name, title])),
@@ -69,6 +74,7 @@ async function main(): Promise<void> {
   if (unknown.length > 0) {
     throw new RangeError(`No measure is called "${unknown.join('", "')}"`);
   }
+  raiseDescriptorLimit();
   setPatience(Number(values.patience) * 1000);
   const machine = describeMachine();
   const subjects = choose(values.peers.split(","), values.subjects);
