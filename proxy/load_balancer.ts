@@ -69,7 +69,10 @@ export class LoadBalancer {
   #balancer: ForwardingPolicy["balancer"];
   readonly #affinity: SessionAffinity;
   readonly #ejections: Ejections;
-  /** Key → what `opened` has counted and `closed` not yet; never 0. */
+  /**
+   * Key → what `opened` has counted and `closed` not yet. What comes to 0
+   * stays until `update`: in and out with each short connection costs more.
+   */
   readonly #open = new Map<string, number>();
 
   constructor(
@@ -171,9 +174,7 @@ export class LoadBalancer {
 
   /** The connection has ended, or could not be made. */
   closed(key: string): void {
-    const rest = (this.#open.get(key) ?? 0) - 1;
-    if (rest > 0) this.#open.set(key, rest);
-    else this.#open.delete(key);
+    this.#open.set(key, Math.max(0, (this.#open.get(key) ?? 0) - 1));
   }
 
   /**
@@ -224,6 +225,9 @@ export class LoadBalancer {
     }
     if (!isSubset(this.#keys, keys)) this.#affinity.retain(keys);
     this.#keys = keys;
+    for (const [key, count] of this.#open) {
+      if (count === 0) this.#open.delete(key);
+    }
     for (const key of this.#ejections.keys()) {
       if (!this.#canBeSpared(key)) this.#ejections.answered(key);
     }

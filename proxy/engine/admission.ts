@@ -45,6 +45,12 @@ export class Admission {
     this.#sourceRanges = new CidrSet(options.sourceRanges);
   }
 
+  /** The list of everybody, where it does not matter who comes. */
+  get listForAll(): EndpointListName | undefined {
+    const isForAll = this.#scope === "internal" && this.#sourceRanges.isEmpty;
+    return isForAll ? "internal" : undefined;
+  }
+
   /**
    * The endpoints a client may reach; `undefined`: none, it is outside the
    * source ranges (6.30–6.32).

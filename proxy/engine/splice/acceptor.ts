@@ -182,17 +182,13 @@ export class Acceptor implements ListenerHost {
   #tellFirst(pair: Pair): Pair {
     const { endpoint, first } = pair;
     if (first === undefined) return pair;
-    const sentBytes = this.libc.call.send(
-      endpoint.fd,
-      first,
-      first.length,
-      MSG_NOSIGNAL,
-    );
+    const { bytes, count } = first;
+    const sentBytes = this.libc.call
+      .send(endpoint.fd, bytes, count, MSG_NOSIGNAL);
     if (sentBytes === -1) return pair;
-    const rest = sentBytes < first.length
-      ? first.subarray(sentBytes)
-      : undefined;
-    return { ...pair, first: rest, sentBytes };
+    if (sentBytes === count) return { ...pair, first: undefined, sentBytes };
+    const rest = bytes.slice(sentBytes, count);
+    return { ...pair, first: { bytes: rest, count: rest.length }, sentBytes };
   }
 
   /** False: the other thread has too much to do. */

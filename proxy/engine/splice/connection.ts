@@ -9,9 +9,13 @@
 import type { Traffic } from "../counters.ts";
 import { Half, type HalfOwner, type HalfTools } from "./half.ts";
 import type { Poller } from "./poller.ts";
+import type { Rostered } from "./roster.ts";
 import type { Pair } from "./search.ts";
-import { resetOnClose } from "./socket.ts";
+import { keepAlive, resetOnClose } from "./socket.ts";
 import { Timed, type Timers } from "./timers.ts";
+
+/** Older than this, both sides are asked now and then whether they live. */
+const KEEP_ALIVE_AFTER_MS = 10_000;
 
 /** What the connections of one thread share. */
 export interface ConnectionTools extends HalfTools {
@@ -33,10 +37,11 @@ export interface ConnectionOwner {
 }
 
 /**
- * Owns both sockets, which the poller knows already. Its time limit is the
- * linger time, after one direction has ended.
+ * Owns both sockets, which the poller knows already. It has one time limit at
+ * a time: at first the one after which keep-alive begins, and after one
+ * direction has ended the linger time.
  */
-export class Connection extends Timed implements HalfOwner {
+export class Connection extends Timed implements HalfOwner, Rostered {
   readonly #tools: ConnectionTools;
   readonly #owner: ConnectionOwner;
   readonly #client: Half;
@@ -45,6 +50,7 @@ export class Connection extends Timed implements HalfOwner {
   readonly openedAt: number;
   /** For the owner: whom to tell of the end. */
   readonly whenEnded: () => void;
+  place = -1;
   #isClosed = false;
   #isLingering = false;
   #movedAt: number;
@@ -62,17 +68,22 @@ export class Connection extends Timed implements HalfOwner {
     this.#owner = options.owner;
     this.whenEnded = options.whenEnded;
     this.openedAt = this.#movedAt = tools.now;
-    const common = { tools, owner: this };
-    const client = new Half(pair.client, { ...common, first });
-    const endpoint = new Half(pair.endpoint, common);
+    const client = new Half(pair.client, { tools, owner: this, first });
+    const endpoint = new Half(pair.endpoint, {
+      tools,
+      owner: this,
+      first: undefined,
+    });
     this.#client = client;
     this.#endpoint = endpoint;
     client.peer = endpoint;
     endpoint.peer = client;
     tools.poller.handOver(client.fd, client);
     tools.poller.handOver(endpoint.fd, endpoint);
-    const heardBytes = sentBytes + (first?.length ?? 0);
+    const heardBytes = sentBytes + (first?.count ?? 0);
     if (heardBytes > 0) this.moved(client, heardBytes);
+    const { timers, now } = tools;
+    timers.set(this, { now, delayMs: KEEP_ALIVE_AFTER_MS });
   }
 
   /** Moves what has come while the endpoint was dialled. */
@@ -125,9 +136,13 @@ export class Connection extends Timed implements HalfOwner {
     this.#close();
   }
 
-  /** One side ended, the other was silent for the linger time. */
+  /** One side ended, and the other was silent for the linger time; or it is
+   * an old connection by now. */
   override due(): void {
-    this.#close();
+    if (this.#isLingering) return this.#close();
+    const { libc } = this.#tools;
+    keepAlive(libc, this.#client.fd);
+    keepAlive(libc, this.#endpoint.fd);
   }
 
   #linger(): void {

@@ -10,6 +10,7 @@ import {
   type ConnectionOwner,
   type ConnectionTools,
 } from "./connection.ts";
+import { Roster } from "./roster.ts";
 import type { Pair } from "./search.ts";
 import { Timer } from "./timers.ts";
 
@@ -37,7 +38,7 @@ interface Ageing {
 export class Connections implements ConnectionOwner {
   readonly traffic: Traffic;
   readonly #tools: ConnectionTools;
-  readonly #open = new Set<Connection>();
+  readonly #open = new Roster<Connection>();
   /** Milliseconds; 0: none. */
   #ageLimitMs = 0;
   /** Empty as long as there is no limit: most Services have none. */
@@ -73,7 +74,7 @@ export class Connections implements ConnectionOwner {
   /** Cuts all, and those that come from now on. */
   cut(): void {
     this.#isCutting = true;
-    for (const connection of [...this.#open]) connection.cut();
+    for (const connection of this.#open.all()) connection.cut();
   }
 
   /**
@@ -83,7 +84,7 @@ export class Connections implements ConnectionOwner {
    */
   limitAge(limitMs: number): void {
     this.#ageLimitMs = limitMs;
-    for (const connection of this.#open) {
+    for (const connection of this.#open.all()) {
       this.#stopAgeing(connection);
       if (limitMs > 0) this.#startAgeing(connection);
     }

@@ -16,6 +16,11 @@ export class Endpoint implements EndpointAddress {
   /** What `connect` takes. */
   readonly sockaddr: Uint8Array<ArrayBuffer>;
   readonly #line: Line;
+  /**
+   * Until when, by the loop's clock, no dial of it need be looked at for having
+   * met itself: its address was not ours, though it may become so.
+   */
+  isElsewhereUntil = 0;
   /** Connections and dials. */
   #uses = 0;
 

@@ -27,6 +27,15 @@ import {
 import type { Pipe, PipePool } from "./pipes.ts";
 import type { EventHandler, Poller } from "./poller.ts";
 
+/**
+ * The first `count` bytes of a buffer, which may be everybody's: to be sent, or
+ * copied, before who got them returns.
+ */
+export interface Words {
+  readonly bytes: Uint8Array<ArrayBuffer>;
+  readonly count: number;
+}
+
 /** What every half is watched for. */
 export const READ_EVENTS = EPOLLIN | EPOLLRDHUP | EPOLLET;
 
@@ -111,14 +120,14 @@ export class Half implements EventHandler {
   #pipe: Pipe | undefined;
   #inPipe = 0;
   /** Bytes that were read and that the peer has not taken yet. */
-  #rest: Uint8Array<ArrayBuffer> | undefined;
+  #rest: Words | undefined;
   #isQueued = false;
 
   /** @param first bytes that were read from it already; `move` writes them */
   constructor(socket: WatchedSocket, options: {
     readonly tools: HalfTools;
     readonly owner: HalfOwner;
-    readonly first?: Uint8Array<ArrayBuffer> | undefined;
+    readonly first: Words | undefined;
   }) {
     this.fd = socket.fd;
     this.#isWriteWatched = socket.isWriteWatched;
@@ -170,7 +179,7 @@ export class Half implements EventHandler {
       if (this.#inPipe > 0) {
         if (!this.#emptyPipe()) return;
       } else if (this.#rest !== undefined) {
-        if (!this.#write(this.#rest, this.#rest.length)) return;
+        if (!this.#write(this.#rest.bytes, this.#rest.count)) return;
       }
       if (this.#state === "ending") return this.#end(false);
       if (!this.#readable) return this.#releasePipe();
@@ -233,7 +242,8 @@ export class Half implements EventHandler {
     }
     this.peer.#isFull();
     // A copy: the buffer is everybody's. It is small, and this is rare.
-    this.#rest = bytes.slice(Math.max(0, written), count);
+    const rest = bytes.slice(Math.max(0, written), count);
+    this.#rest = { bytes: rest, count: rest.length };
     return false;
   }
 

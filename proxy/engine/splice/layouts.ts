@@ -53,6 +53,34 @@ export function decodeSockaddr(bytes: Uint8Array): ListenAddress {
   return { ip, port };
 }
 
+/**
+ * The address in a `sockaddr` that the kernel wrote, read out of it when it is
+ * asked for: most connections need nobody's name, and a text costs as much as
+ * a system call.
+ */
+export class PeerAddress implements ListenAddress {
+  readonly port: number;
+  readonly #ipv4: number;
+  #ip: string | undefined;
+
+  /** `bytes` may be written to again afterwards. */
+  constructor(bytes: Uint8Array) {
+    this.port = (bytes[2]! << 8) | bytes[3]!;
+    const isIpv4 = (bytes[0]! | (bytes[1]! << 8)) === AF_INET;
+    this.#ipv4 = isIpv4
+      ? (bytes[4]! << 24) | (bytes[5]! << 16) | (bytes[6]! << 8) | bytes[7]!
+      : 0;
+    this.#ip = isIpv4 ? undefined : decodeSockaddr(bytes).ip;
+  }
+
+  get ip(): string {
+    const bits = this.#ipv4;
+    return this.#ip ??= `${bits >>> 24}.${(bits >> 16) & 255}.${
+      (bits >> 8) & 255
+    }.${bits & 255}`;
+  }
+}
+
 /** Where things are in an array of `struct epoll_event`, in 32-bit numbers. */
 export interface EpollEventLayout {
   /** From one event to the next. */

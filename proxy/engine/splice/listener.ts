@@ -10,7 +10,7 @@ import { formatHostPort, ipFamily } from "../../ip.ts";
 import { Admission } from "../admission.ts";
 import type { ListenAddress } from "../engine.ts";
 import { EAGAIN, ECONNABORTED, EINTR, EINVAL, errnoText } from "./errors.ts";
-import { decodeSockaddr, SOCKADDR_BYTES_MAX } from "./layouts.ts";
+import { PeerAddress, SOCKADDR_BYTES_MAX } from "./layouts.ts";
 import { EPOLLIN, SOCK_CLOEXEC, SOCK_NONBLOCK } from "./libc.ts";
 import type { Route } from "./messages.ts";
 import type { EventHandler } from "./poller.ts";
@@ -128,7 +128,7 @@ export class AcceptingListener implements EventHandler {
 
   #accepted(fd: number): void {
     const { libc, poller } = this.#host;
-    const client = decodeSockaddr(sockaddr);
+    const client = new PeerAddress(sockaddr);
     const route = this.#route ?? this.#originalRoute(fd);
     const port = route && this.#host.servicePort(route.port);
     if (route === undefined || port === undefined) {

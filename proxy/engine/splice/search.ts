@@ -7,6 +7,7 @@
  * @module
  */
 import type { ClientAddress, EndpointListName } from "../../load_balancer.ts";
+import type { ListenAddress } from "../engine.ts";
 import { OWN_ADDRESS, type OwnAddresses } from "../own_addresses.ts";
 import type { Endpoint } from "./endpoint.ts";
 import {
@@ -17,13 +18,19 @@ import {
   errnoText,
   isExhausted,
 } from "./errors.ts";
-import { HALF_EVENTS, READ_EVENTS, type WatchedSocket } from "./half.ts";
+import {
+  HALF_EVENTS,
+  READ_EVENTS,
+  type WatchedSocket,
+  type Words,
+} from "./half.ts";
 import { EPOLLERR, EPOLLHUP, EPOLLOUT, type Libc } from "./libc.ts";
 import type { EventHandler, Poller } from "./poller.ts";
+import type { Rostered } from "./roster.ts";
 import {
-  isSelfConnection,
   openDialSocket,
   resetOnClose,
+  selfConnection,
   socketError,
 } from "./socket.ts";
 import { Timed, type Timers } from "./timers.ts";
@@ -45,8 +52,8 @@ export interface SearchTools {
 export interface Pair {
   readonly client: WatchedSocket;
   readonly endpoint: WatchedSocket;
-  /** What the client has said and the endpoint has yet to hear: its own. */
-  readonly first: Uint8Array<ArrayBuffer> | undefined;
+  /** What the client has said and the endpoint has yet to hear. */
+  readonly first: Words | undefined;
   /** Of the client's bytes, how many the endpoint was sent already. */
   readonly sentBytes: number;
 }
@@ -78,9 +85,14 @@ export interface DialFailure {
 export interface Arrival {
   readonly client: ClientAddress;
   readonly list: EndpointListName;
+  /** The address it used, where its endpoint is to be told. */
+  readonly destination: ListenAddress | undefined;
 }
 
 const NONE: ReadonlySet<string> = new Set();
+
+/** For how long an endpoint's address is believed not to be ours. */
+const ELSEWHERE_MS = 1_000;
 
 const TO_ITSELF = { type: "refused", cause: "Connected to itself" } as const;
 
@@ -101,16 +113,17 @@ const FIRST_BYTES = 4 * 1024;
  *    machine, where the endpoint has answered before `connect` returns, that
  *    is at once, with no round of the loop between.
  */
-export class Search extends Timed implements EventHandler {
+export class Search extends Timed implements EventHandler, Rostered {
   readonly arrival: Arrival;
-  /** Milliseconds, of `performance.now()`. */
-  readonly startedAt: number = performance.now();
+  /** In milliseconds of the loop's clock. */
+  readonly startedAt: number;
+  place = -1;
   readonly #tools: SearchTools;
   readonly #owner: SearchOwner;
   readonly #clientFd: number;
   #clientEvents = 0;
   /** What was read from the client; nobody has it yet. */
-  #first: Uint8Array<ArrayBuffer> | undefined;
+  #first: Words | undefined;
   #dialFd = -1;
   #endpoint: Endpoint | undefined;
   #timeouts = 0;
@@ -128,6 +141,7 @@ export class Search extends Timed implements EventHandler {
     super();
     this.#clientFd = clientFd;
     this.#tools = options.tools;
+    this.startedAt = options.tools.now;
     this.#owner = options.owner;
     this.arrival = options.arrival;
   }
@@ -135,7 +149,7 @@ export class Search extends Timed implements EventHandler {
   start(): void {
     const { poller, libc, buffer } = this.#tools;
     const count = libc.call.read(this.#clientFd, buffer, FIRST_BYTES);
-    if (count > 0) this.#first = buffer.subarray(0, count);
+    if (count > 0) this.#first = { bytes: buffer, count };
     else if (count === -1) {
       const errno = libc.errno();
       // A reset is told once, and has been now.
@@ -222,7 +236,7 @@ export class Search extends Timed implements EventHandler {
   #connectedAtOnce(): boolean {
     const { libc, poller } = this.#tools;
     const fd = this.#dialFd;
-    if (isSelfConnection(libc, fd, this.#endpoint!.sockaddr)) {
+    if (this.#isToItself()) {
       this.#dialFailed(TO_ITSELF);
       return false;
     }
@@ -232,14 +246,24 @@ export class Search extends Timed implements EventHandler {
     return true;
   }
 
+  #isToItself(): boolean {
+    const { libc, now } = this.#tools;
+    const endpoint = this.#endpoint!;
+    if (now < endpoint.isElsewhereUntil) return false;
+    const answer = selfConnection(libc, this.#dialFd, endpoint.sockaddr);
+    if (answer === "never") endpoint.isElsewhereUntil = now + ELSEWHERE_MS;
+    return answer === "yes";
+  }
+
   #wait(): void {
     const { libc, poller, timers, dialTimeoutsMs, now } = this.#tools;
     if (!poller.add(this.#dialFd, HALF_EVENTS, this)) {
       return this.#exhausted(libc.errno());
     }
     timers.set(this, { now, delayMs: dialTimeoutsMs[this.#timeouts]! });
-    // The buffer is everybody's.
-    this.#first = this.#first?.slice();
+    if (this.#first === undefined) return;
+    const { bytes, count } = this.#first;
+    this.#first = { bytes: bytes.slice(0, count), count };
   }
 
   #dialEvents(events: number): void {
@@ -252,7 +276,7 @@ export class Search extends Timed implements EventHandler {
       return this.#dialNext();
     }
     if ((events & EPOLLOUT) === 0) return;
-    if (isSelfConnection(libc, fd, this.#endpoint!.sockaddr)) {
+    if (this.#isToItself()) {
       this.#dialFailed(TO_ITSELF);
       return this.#dialNext();
     }

@@ -25,6 +25,7 @@ import { Endpoint } from "./endpoint.ts";
 import type { Libc } from "./libc.ts";
 import { MSG_MORE, MSG_NOSIGNAL } from "./libc.ts";
 import type { EndedConnection } from "./messages.ts";
+import { Roster } from "./roster.ts";
 import {
   type Arrival,
   type DialFailure,
@@ -85,7 +86,7 @@ export class ServicePort implements SearchOwner {
   #generation = 0;
   #policy: ForwardingPolicy;
   #balancer: LoadBalancer;
-  readonly #searches = new Map<Search, ListenAddress | undefined>();
+  readonly #searches = new Roster<Search>();
   readonly #affinityTimer = new Timer(() => this.#countAffinity());
   #isCutting = false;
   #isDraining = false;
@@ -144,7 +145,8 @@ export class ServicePort implements SearchOwner {
   accept(connection: AcceptedConnection, admission: Admission): void {
     const { fd, client } = connection;
     this.#line.add(PORT_CELLS.connectionsTotal, 1);
-    const list = admission.listFor(client.ip, this.#host.clusterSources);
+    const list = admission.listForAll ??
+      admission.listFor(client.ip, this.#host.clusterSources);
     if (list === undefined) {
       return this.#turnAway(fd, client, "its address is in no source range");
     }
@@ -156,14 +158,12 @@ export class ServicePort implements SearchOwner {
       return this.#turnAway(fd, client, SHARE_TAKEN);
     }
     this.#line.add(PORT_CELLS.connectionsOpen, 1);
-    const arrival: Arrival = { client, list };
+    const destination = this.#policy.proxyProtocol === "none"
+      ? undefined
+      : connection.destination();
+    const arrival: Arrival = { client, list, destination };
     const search = new Search(fd, { tools: this.#host, owner: this, arrival });
-    this.#searches.set(
-      search,
-      this.#policy.proxyProtocol === "none"
-        ? undefined
-        : connection.destination(),
-    );
+    this.#searches.add(search);
     if (this.#isCutting) search.cut();
     else search.start();
   }
@@ -188,7 +188,7 @@ export class ServicePort implements SearchOwner {
   /** Ends the searches, and those that come; connections are their thread's. */
   cut(): void {
     this.#isCutting = true;
-    for (const search of [...this.#searches.keys()]) search.cut();
+    for (const search of this.#searches.all()) search.cut();
   }
 
   pick(
@@ -227,9 +227,9 @@ export class ServicePort implements SearchOwner {
   }
 
   connected(search: Search, pair: Pair, to: Endpoint): void {
-    const destination = this.#searches.get(search);
+    const { client, destination } = search.arrival;
     this.#searches.delete(search);
-    const answeredAt = performance.now();
+    const answeredAt = this.#host.now;
     this.#timings.dialled((answeredAt - search.startedAt) / 1_000);
     to.opened();
     if (this.#balancer.answered(to.key)) {
@@ -238,16 +238,14 @@ export class ServicePort implements SearchOwner {
     }
     if (this.#policy.affinityMs > 0) this.#countAffinity();
     if (destination !== undefined) {
-      this.#introduce(pair, search.arrival.client, destination);
+      this.#introduce(pair, client, destination);
     }
     // Kept only where somebody wants to know: a client costs memory.
-    const toTell = this.#host.tellsConnections
-      ? search.arrival.client
-      : undefined;
+    const toTell = this.#host.tellsConnections ? client : undefined;
     this.#host.place(this.#port, pair, () => {
       this.#balancer.closed(to.key);
       to.closed();
-      const openMs = performance.now() - answeredAt;
+      const openMs = this.#host.now - answeredAt;
       this.#timings.connectionEnded(openMs / 1_000);
       if (toTell !== undefined) this.#tell(toTell, to, openMs);
       this.#forgetIfGone(to);

@@ -61,8 +61,8 @@ export interface ListeningSocket {
 /**
  * Binds and listens.
  *
- * No-delay and keep-alive are set here, since accepted connections inherit
- * them: two calls for each connection less.
+ * No-delay is set here, since accepted connections inherit it: a call for each
+ * connection less.
  *
  * @param options.freeBind the address need not be of this machine (yet)
  * @throws Deno.errors.AddrInUse, AddrNotAvailable, PermissionDenied, as
@@ -87,7 +87,6 @@ export function openListeningSocket(
   // Without it, connections of a listener that was closed keep its port for
   // a minute (TIME_WAIT). Two that listen still exclude each other.
   check(call.setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, ON, 4));
-  check(call.setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, ON, 4));
   check(call.setsockopt(fd, SOL_TCP, TCP_NODELAY, ON, 4));
   // An IPv6 listener is for IPv6 clients, whatever net.ipv6.bindv6only says.
   if (!isIpv4) check(call.setsockopt(fd, SOL_IPV6, IPV6_V6ONLY, ON, 4));
@@ -141,9 +140,8 @@ export function openDialSocket(
   if (fd === -1) return -1;
   // We write what has arrived as it arrived. Waiting for more would add up to
   // 40 ms (Nagle against delayed acknowledgements) that a direct connection
-  // does not have. Keep-alive finds a peer that vanished without a word.
+  // does not have.
   call.setsockopt(fd, SOL_TCP, TCP_NODELAY, ON, 4);
-  call.setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, ON, 4);
   if (options.willSpeak) call.setsockopt(fd, SOL_TCP, TCP_QUICKACK, OFF, 4);
   return fd;
 }
@@ -170,22 +168,37 @@ export function localAddress(libc: Libc, fd: number): ListenAddress {
 }
 
 /**
+ * Whether a connection that was dialled leads to its own socket.
+ *
  * Dialling a port of this machine that nobody listens on, the kernel may pick
  * that very port as the source; both ends of the handshake are then our own
  * socket, and the client would get its own bytes back.
+ *
+ * @returns `never`: nor does any other to that endpoint, whose address is not
+ *   the one we come from
  */
-export function isSelfConnection(
+export function selfConnection(
   libc: Libc,
   fd: number,
   sockaddr: Uint8Array,
-): boolean {
+): "yes" | "no" | "never" {
   length[0] = SOCKADDR_BYTES_MAX;
   libc.call.getsockname(fd, sockaddrOut, length);
-  // The port first: it nearly always differs.
-  if (sockaddrOut[3] !== sockaddr[3] || sockaddrOut[2] !== sockaddr[2]) {
-    return false;
+  // From 4 on is the address, in both families.
+  for (let at = 4; at < sockaddr.length; at++) {
+    if (sockaddr[at] !== sockaddrOut[at]) return "never";
   }
-  return sockaddr.every((byte, index) => byte === sockaddrOut[index]);
+  return sockaddrOut[2] === sockaddr[2] && sockaddrOut[3] === sockaddr[3]
+    ? "yes"
+    : "no";
+}
+
+/**
+ * Finds a peer that vanished without a word. Not for every new connection:
+ * most are gone before it would matter, and it costs two timers in the kernel.
+ */
+export function keepAlive(libc: Libc, fd: number): void {
+  libc.call.setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, ON, 4);
 }
 
 /**

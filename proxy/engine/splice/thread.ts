@@ -146,7 +146,9 @@ export class DataThread implements ConnectionTools {
 
   #waitMs(): number {
     if (this.#again.length > 0) return 0;
-    const timeoutMs = this.timers.untilNext(performance.now());
+    const timeoutMs = this.timers.isEmpty
+      ? -1
+      : this.timers.untilNext(performance.now());
     if (this.#toAcceptor?.isWaiting !== true) return timeoutMs;
     return timeoutMs === -1 ? FLUSH_MS : Math.min(FLUSH_MS, timeoutMs);
   }

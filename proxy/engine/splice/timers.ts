@@ -76,6 +76,10 @@ export class Timers {
     timer.queue = timer.next = timer.previous = undefined;
   }
 
+  get isEmpty(): boolean {
+    return this.#queues.size === 0;
+  }
+
   /** Milliseconds until the next is due, rounded up; -1: none is set. */
   untilNext(now: number): number {
     let at = Infinity;

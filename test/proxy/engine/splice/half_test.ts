@@ -61,7 +61,7 @@ function pair(read: () => number, errno = EAGAIN) {
     },
   };
   const common = { events: 0, isWriteWatched: false };
-  const options = { tools, owner };
+  const options = { tools, owner, first: undefined };
   const client = new Half({ fd: CLIENT, ...common }, options);
   const endpoint = new Half({ fd: ENDPOINT, ...common }, options);
   client.peer = endpoint;

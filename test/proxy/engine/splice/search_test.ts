@@ -95,9 +95,16 @@ function search(said: Said, errnos: readonly number[]) {
       connected: (_search, pair, to) => found.push({ pair, to }),
       ended: (_search, reason) => ends.push(reason),
     },
-    arrival: { client: { ip: "10.9.9.9", port: 1 }, list: "internal" },
+    arrival: {
+      client: { ip: "10.9.9.9", port: 1 },
+      list: "internal",
+      destination: undefined,
+    },
   });
-  const first = () => new TextDecoder().decode(found[0]!.pair.first);
+  const first = () => {
+    const { bytes, count } = found[0]!.pair.first!;
+    return new TextDecoder().decode(bytes.subarray(0, count));
+  };
   return { search: one, calls, buffer, found, ends, first };
 }
 
