@@ -22,6 +22,7 @@ import {
   type SetLine,
 } from "./ipset_state.ts";
 import { IptablesWriter } from "./iptables_writer.ts";
+import { destroySets, listSets, restoreSets } from "./ipset_program.ts";
 import { redirectionKey } from "./redirection.ts";
 import type {
   InstalledRules,
@@ -47,9 +48,8 @@ export interface IpsetWriterOptions {
   readonly shared?: SharedPort;
 }
 
-/** How often a set is tried to be removed: rules of nft let go of it later. */
+/** How many lines that ipset refuses are left out, one by one. */
 const MOST_TRIES = 20;
-const RETRY_MS = 50;
 
 export class IpsetWriter implements RulesWriter {
   readonly family: IpFamily;
@@ -116,7 +116,7 @@ export class IpsetWriter implements RulesWriter {
     const sets = { names, port: closedPort, closedPort };
     const takes = await this.#rules.takesSets(sets, signal);
     if (!takes) this.#whyNot = "rules cannot ask sets here";
-    await this.#destroy([name], signal);
+    await destroySets([name], { runner: this.#runner, signal });
     return takes;
   }
 
@@ -144,12 +144,17 @@ export class IpsetWriter implements RulesWriter {
 
   async #save(signal: AbortSignal): Promise<string> {
     const texts: string[] = [];
-    for (const name of ownSetsIn(await this.#list(signal), this.family)) {
+    for (const name of await this.#ownSets(signal)) {
       if (name === probeSetName(this.family)) continue;
       const runner = this.#runner;
       texts.push(await runner.run(["ipset", "save", name], { signal }));
     }
     return texts.join("\n");
+  }
+
+  async #ownSets(signal: AbortSignal): Promise<string[]> {
+    const names = await listSets({ runner: this.#runner, signal });
+    return ownSetsIn(names, this.family);
   }
 
   async apply(change: RulesChange, signal: AbortSignal): Promise<RulesResult> {
@@ -208,16 +213,16 @@ export class IpsetWriter implements RulesWriter {
     const result = await this.#rules.apply(change, signal);
     this.#isUnswept = false;
     if (!hadSets) return result;
-    const sets = ownSetsIn(await this.#list(signal), this.family);
-    await this.#destroy(sets, signal);
+    const sets = await this.#ownSets(signal);
+    await destroySets(sets, { runner: this.#runner, signal });
     return result;
   }
 
   async cleanup(signal: AbortSignal): Promise<void> {
     await this.#rules.cleanup(signal);
-    const sets = ownSetsIn(await this.#list(signal), this.family);
-    await this.#destroy(sets, signal);
-    const left = ownSetsIn(await this.#list(signal), this.family);
+    const sets = await this.#ownSets(signal);
+    await destroySets(sets, { runner: this.#runner, signal });
+    const left = await this.#ownSets(signal);
     if (left.length > 0) {
       throw new SteeringError(
         `Cannot remove sets with ipset: "${left.join('", "')}" in use`,
@@ -227,40 +232,12 @@ export class IpsetWriter implements RulesWriter {
     this.#state?.take("", { sharedPort: undefined, udp: new Map() });
   }
 
-  /** The names of all sets; none where nobody can tell. */
-  async #list(signal: AbortSignal): Promise<string> {
-    try {
-      return await this.#runner.run(["ipset", "list", "-n"], { signal });
-    } catch (error) {
-      if (error instanceof CommandError) return "";
-      throw error;
-    }
-  }
-
-  /** As far as they are in nobody's use. */
-  async #destroy(sets: readonly string[], signal: AbortSignal): Promise<void> {
-    for (const name of sets) {
-      for (let tries = 1;; tries++) {
-        try {
-          await this.#runner.run(["ipset", "destroy", name], { signal });
-          break;
-        } catch (error) {
-          if (!(error instanceof CommandError)) throw error;
-          if (tries === MOST_TRIES || !isInUse(error)) break;
-        }
-        await new Promise((resolve) => setTimeout(resolve, RETRY_MS));
-      }
-    }
-  }
-
   async #restore(
     lines: readonly SetLine[],
     signal: AbortSignal,
   ): Promise<void> {
-    if (lines.length === 0) return;
-    const stdin = lines.map(({ text }) => `${text}\n`).join("");
-    const command = ["ipset", "-exist", "restore"] as const;
-    await this.#runner.run([...command], { signal, stdin });
+    const texts = lines.map(({ text }) => text);
+    await restoreSets(texts, { runner: this.#runner, signal });
   }
 }
 
@@ -279,10 +256,6 @@ function refusedKey(
   if (!(error instanceof CommandError)) return undefined;
   const line = /Error in line (\d+)/.exec(error.stderr)?.[1];
   return line === undefined ? undefined : lines[Number(line) - 1]?.key;
-}
-
-function isInUse({ stderr }: CommandError): boolean {
-  return stderr.includes("in use");
 }
 
 function ipsetError(what: string, error: unknown): unknown {
