@@ -105,6 +105,8 @@ const PURE = [
   "proxy/rules/iptables_rules.ts",
   "proxy/rules/iptables_text.ts",
   "proxy/rules/modes/ipvs/compile.ts",
+  "proxy/rules/modes/ipvs/difference.ts",
+  "proxy/rules/modes/ipvs/installed.ts",
   "proxy/rules/modes/ipvs/program.ts",
   "proxy/rules/modes/ipvs/rules.ts",
   "proxy/rules/modes/ipvs/set_rules.ts",

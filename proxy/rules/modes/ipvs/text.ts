@@ -95,10 +95,17 @@ export function ipsetText(program: IpvsProgram): string {
  *   what is there, again each time it is loaded
  */
 export function iptablesText(
-  { tables, jumps: all }: IpvsProgram,
+  program: IpvsProgram,
   options: { readonly jumps: boolean },
 ): string {
-  const jumps = options.jumps ? all : [];
+  return tablesText(program, options.jumps ? program.jumps : []);
+}
+
+/** The same, with some of the rules in the kernel's own chains. */
+export function tablesText(
+  { tables }: IpvsProgram,
+  jumps: readonly TableRule[],
+): string {
   return tables.map(({ name, chains }) =>
     [
       `*${name}`,
