@@ -13,10 +13,12 @@
  *    cannot be opened must not.
  * 4. Without any request there is one every `periodMs`, and when whoever syncs
  *    says that one is due.
+ * 5. Between the end of one and the start of the next there are `minPauseMs`,
+ *    none by default: listeners cost nothing to change.
  *
  * Upstream's counterpart is `BoundedFrequencyRunner`; its least interval
- * protects the kernel from rewrites and belongs to whoever writes rules
- * (`write_pace.ts`).
+ * protects the kernel from rewrites. Where listeners wait for nothing, it belongs
+ * to whoever writes rules (`write_pace.ts`).
  *
  * @module
  */
@@ -40,6 +42,8 @@ export interface SyncRunnerOptions {
   readonly clock: Clock;
   /** How long without a sync until one is made anyway. */
   readonly periodMs: number;
+  /** The least time between two; 0 by default. */
+  readonly minPauseMs?: number;
   /** `again`: part of it could not be made so, try again soon. */
   readonly sync: () => Promise<"done" | "again">;
   /** When a sync is due without a request, milliseconds since 1970. */
@@ -61,6 +65,7 @@ export class SyncRunner {
   #updatedAt: number;
   #requestedAt: number | undefined;
   #failures = 0;
+  #endedAt = -Infinity;
 
   constructor(options: SyncRunnerOptions) {
     this.#options = options;
@@ -94,6 +99,7 @@ export class SyncRunner {
     try {
       while (!signal.aborted) {
         await this.#untilDue();
+        if (!signal.aborted) await this.#rest(signal);
         if (signal.aborted) return;
         await this.#syncOnce();
       }
@@ -112,6 +118,16 @@ export class SyncRunner {
     timer.abort();
     // Let what else arrived in this turn of the event loop join in.
     await new Promise<void>((resolve) => setImmediate(resolve));
+  }
+
+  /** Requests that come meanwhile are served by the same sync. */
+  async #rest(signal: AbortSignal): Promise<void> {
+    const { minPauseMs = 0, clock } = this.#options;
+    const left = this.#endedAt + minPauseMs - clock.now();
+    // A clock that was set back makes nobody wait for longer than that.
+    if (left > 0 && left <= minPauseMs) {
+      await clock.delay(left, signal).catch(() => {});
+    }
   }
 
   #pauseMs(): number {
@@ -146,6 +162,8 @@ export class SyncRunner {
     } catch (error) {
       this.#failures++;
       logger.error("Cannot sync; trying again", { cause: error });
+    } finally {
+      this.#endedAt = this.#options.clock.now();
     }
   }
 }

@@ -4,6 +4,7 @@
  * @module
  */
 import { cleanupSteering } from "../rules/mod.ts";
+import { cleanupKernelModes } from "../rules/modes/mod.ts";
 import { CLEANUP_FLAGS } from "./flag_tables.ts";
 import { parseFlags } from "./flags.ts";
 import { print } from "./terminal.ts";
@@ -13,7 +14,9 @@ const TIMEOUT_MS = 30_000;
 
 export async function cleanupCommand(args: readonly string[]): Promise<number> {
   await setupLogging(parseFlags(args, CLEANUP_FLAGS));
-  await cleanupSteering({ signal: AbortSignal.timeout(TIMEOUT_MS) });
+  const signal = AbortSignal.timeout(TIMEOUT_MS);
+  await cleanupSteering({ signal });
+  await cleanupKernelModes({ signal });
   print("Nothing of kube-portal's steering is left on this machine.\n");
   return 0;
 }

@@ -8,6 +8,7 @@ import { nodePortSelection } from "../node_addresses.ts";
 import type { ModeSettings } from "../rules/modes/mode_input.ts";
 import { UserError } from "./errors.ts";
 import { cidrList } from "./flags.ts";
+import type { KernelMode } from "../rules/modes/mode_input.ts";
 import type { AddressSettings } from "./start_proxy.ts";
 import type { LogSettings } from "./verbosity.ts";
 
@@ -32,9 +33,24 @@ export function addressSettings(
   };
 }
 
-/** The same, in the words of kernel modes. */
-export function modeSettings(config: KubeProxyConfiguration): ModeSettings {
-  const { iptables, nftables, ipvs, detectLocal, mode } = config;
+/** Which section a mode has its periods from (fact 8.44). */
+export function modePeriods(
+  config: KubeProxyConfiguration,
+  mode: KernelMode,
+): { readonly syncPeriod: number; readonly minSyncPeriod: number } {
+  return config[mode];
+}
+
+/**
+ * The same, in the words of kernel modes.
+ *
+ * @param mode whose section counts; flags set the one of iptables, for all
+ */
+export function modeSettings(
+  config: KubeProxyConfiguration,
+  mode: KernelMode = "iptables",
+): ModeSettings {
+  const { iptables, nftables, ipvs, detectLocal } = config;
   const { nodePorts } = addressSettings(config);
   const ofMode = mode === "nftables" ? nftables : iptables;
   return {

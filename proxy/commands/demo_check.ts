@@ -5,7 +5,6 @@
  * @module
  */
 import type { ApiClient } from "../../watch/mod.ts";
-import type { PortProxy } from "../port_proxy.ts";
 import type { PortBinding } from "../steering.ts";
 import {
   SAMPLE_SERVICES,
@@ -13,6 +12,7 @@ import {
   sliceObjects,
   SLICES_PATH,
 } from "./demo_samples.ts";
+import type { StagePort } from "./mode_stage.ts";
 import type { RunningProxy } from "./start_proxy.ts";
 import { print, table } from "./terminal.ts";
 
@@ -102,7 +102,7 @@ function nameOf(object: Record<string, unknown>): string {
   return String((object["metadata"] as { name: unknown }).name);
 }
 
-function portsOf({ proxy }: DemoCluster, service: string): PortProxy[] {
+function portsOf({ proxy }: DemoCluster, service: string): StagePort[] {
   return [...proxy.ports()].filter((port) =>
     port.state.servicePort.name === service
   );

@@ -49,7 +49,8 @@ export const KUBE_PROXY_FLAGS = {
     type: "string",
     value: "MODE",
     field: "mode",
-    help: "userspace, or nothing, which means the same.",
+    help:
+      "userspace, which is what nothing means, or iptables: the kernel's rules, as kube-proxy writes them.",
   },
   "bind-address": {
     type: "string",
@@ -130,7 +131,7 @@ export const KUBE_PROXY_FLAGS = {
     field: "iptables.minSyncPeriod",
     standard: "1s",
     help:
-      "How long rules stay as they are once written (two writes may follow each other); listeners and endpoints change at once.",
+      "How long rules stay as they are once written; listeners and endpoints change at once, and there two writes may follow each other.",
   },
   "init-only": {
     type: "boolean",
@@ -162,8 +163,18 @@ export const KUBE_PROXY_FLAGS = {
   "ipvs-tcp-timeout": ignored("ipvs.tcpTimeout"),
   "ipvs-tcpfin-timeout": ignored("ipvs.tcpFinTimeout"),
   "ipvs-udp-timeout": ignored("ipvs.udpTimeout"),
-  "pod-bridge-interface": ignored("detectLocal.bridgeInterface"),
-  "pod-interface-name-prefix": ignored("detectLocal.interfaceNamePrefix"),
+  "pod-bridge-interface": {
+    type: "string",
+    value: "NAME",
+    field: "detectLocal.bridgeInterface",
+    help: "For kernel modes: what comes in by this interface is from pods.",
+  },
+  "pod-interface-name-prefix": {
+    type: "string",
+    value: "PREFIX",
+    field: "detectLocal.interfaceNamePrefix",
+    help: "For kernel modes: what comes in by such interfaces is from pods.",
+  },
   "oom-score-adj": ignored("oomScoreAdj"),
   "conntrack-max-per-core": ignored("conntrack.maxPerCore"),
   "conntrack-min": ignored("conntrack.min"),

@@ -95,7 +95,7 @@ export async function renderCommand(args: readonly string[]): Promise<number> {
     ...snapshot,
     mode,
     family: FAMILIES[flags["ip-family"]] ?? "IPv4",
-    settings: modeSettings(config),
+    settings: modeSettings(config, flags.config ? mode : "iptables"),
     interfaceIps: interfaceAddresses(),
   });
   const { jumps, nfacct } = flags;

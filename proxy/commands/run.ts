@@ -5,28 +5,19 @@
  * @module
  */
 import { getLogger, type LogEntry } from "@std/log";
-import {
-  type ApiClient,
-  type ApiConfig,
-  type ClusterSource,
-  createApiClient,
-  createClusterSource,
-  createManifestSource,
-  explainUnreachable,
-  loadApiConfig,
-  systemClock,
-  type WatchMode,
-} from "../../watch/mod.ts";
+import { systemClock } from "../../watch/mod.ts";
 import { chooseEngine, type EngineRequest } from "../engine/choose_engine.ts";
+import type { Engine } from "../engine/engine.ts";
 import { NetworkNamespaces } from "../engine/network_namespaces.ts";
 import {
   configurationObject,
   HEALTHZ_PORT,
   METRICS_PORT,
 } from "../config/mod.ts";
-import { canonicalIp } from "../ip.ts";
 import { systemRunner } from "../rules/command.ts";
 import { interfaceAddresses, type SteeringRequest } from "../rules/mod.ts";
+import { isKernelMode } from "../rules/modes/mod.ts";
+import type { KernelMode } from "../rules/modes/mode_input.ts";
 import { healthApp } from "../status/server.ts";
 import { bindAddress } from "./addresses.ts";
 import { cleanupCommand } from "./cleanup.ts";
@@ -41,15 +32,25 @@ import {
   portRange,
 } from "./flags.ts";
 import { followConfigChanges } from "./config_changes.ts";
-import { addressSettings, logFlagsOf, nodeNameOf } from "./config_meaning.ts";
-import { checkFolder } from "./folders.ts";
+import {
+  addressSettings,
+  logFlagsOf,
+  modePeriods,
+  nodeNameOf,
+} from "./config_meaning.ts";
+import { startKernelMode } from "./kernel_mode.ts";
 import { saySettings, writeConfiguration } from "./say_settings.ts";
 import { writeEvents } from "./service_events.ts";
 import { HandedSockets, HandOver } from "./hand_over.ts";
 import { loadSettings } from "./settings.ts";
 import { untilSignal } from "./signals.ts";
-import { startProxy } from "./start_proxy.ts";
-import { measuredClient } from "./measured_client.ts";
+import {
+  type KernelModeStart,
+  type ListenerMode,
+  type SharedOptions,
+  startProxy,
+} from "./start_proxy.ts";
+import { addressOf, openSource } from "./open_source.ts";
 import { servePersistently, serveStatus } from "./serve_status.ts";
 import { EventFeed } from "../status/event_feed.ts";
 import { ProxyCounters } from "../status/proxy_counters.ts";
@@ -154,37 +155,47 @@ export async function runCommand(args: readonly string[]): Promise<number> {
   });
   if (healthHardFail && !handOver.mayServe) await server?.listening;
 
-  logger.info(`kube-portal v${VERSION}: userspace proxy mode`, {
+  const { mode } = config;
+  logger.info(`kube-portal v${VERSION}: ${mode} proxy mode`, {
     mode_from: settings.modeFrom,
     node: nodeName,
     source: client?.server ?? flags.manifests,
   });
   saySettings(settings);
   const stopping = new AbortController();
-  const choice = await chooseEngine(flags.engine as EngineRequest, {
-    clock: systemClock,
-    descriptorLimit: () => descriptorLimit(systemRunner, stopping.signal),
-    workers,
-    udpTimeoutMs,
-    namespaces,
-    sockets,
-  });
-  await using engine = choice.engine;
-  engine.tellConnections?.(logsConnections(logFlags));
-  logger.info(`Moving bytes by ${engine.name}: ${choice.why}`);
-  const proxy = startProxy({
+  let current = config;
+  const kernelMode = isKernelMode(mode) ? mode : undefined;
+  const choice = kernelMode !== undefined
+    ? undefined
+    : await chooseEngine(flags.engine as EngineRequest, {
+      clock: systemClock,
+      descriptorLimit: () => descriptorLimit(systemRunner, stopping.signal),
+      workers,
+      udpTimeoutMs,
+      namespaces,
+      sockets,
+    });
+  await using engine = choice?.engine;
+  engine?.tellConnections?.(logsConnections(logFlags));
+  if (choice !== undefined) {
+    logger.info(`Moving bytes by ${choice.engine.name}: ${choice.why}`);
+  }
+  const periods = modePeriods(config, kernelMode ?? "iptables");
+  const shared: SharedOptions = {
     source,
     nodeName,
     nodeNotNeeded: client === undefined,
     apiServers: addressOf(client),
     addresses: addressSettings(config),
-    syncPeriodMs: config.iptables.syncPeriod,
-    minSyncPeriodMs: config.iptables.minSyncPeriod,
+    syncPeriodMs: periods.syncPeriod,
+    minSyncPeriodMs: periods.minSyncPeriod,
     interfaceIps: interfaceAddresses,
-    engine,
     clock: systemClock,
     counters,
     sockets,
+  };
+  const listeners = (engine: Engine): ListenerMode => ({
+    engine,
     async steering(known, signal) {
       const request = flags.steer as SteeringRequest;
       const sharesTcp = engine.listenForRedirected !== undefined;
@@ -202,6 +213,29 @@ export async function runCommand(args: readonly string[]): Promise<number> {
       handOver.hold(choice.lock, proxy);
       return choice.steering;
     },
+  });
+  const kernel = (mode: KernelMode): KernelModeStart => ({
+    mode,
+    async kernel(known, signal) {
+      const started = await startKernelMode({
+        mode,
+        config: () => current,
+        nodeName,
+        cidrs,
+        client,
+        known,
+        ...handOver.takeLock(signal),
+        signal,
+      });
+      handOver.hold(started.lock, proxy);
+      return started.proxier;
+    },
+  });
+  const proxy = startProxy({
+    ...shared,
+    ...choice === undefined
+      ? kernel(kernelMode ?? "iptables")
+      : listeners(choice.engine),
   });
   const metrics = serveStatus({
     metricsAddress,
@@ -222,7 +256,6 @@ export async function runCommand(args: readonly string[]): Promise<number> {
     );
     logger.info("Ready", { services: proxy.state.size });
   });
-  let current = config;
   const writing = client &&
     writeEvents(client, {
       proxy,
@@ -238,7 +271,7 @@ export async function runCommand(args: readonly string[]): Promise<number> {
       current = changed;
       const changedFlags = logFlagsOf(changed);
       await setupLogging(changedFlags, { tap });
-      engine.tellConnections?.(logsConnections(changedFlags));
+      engine?.tellConnections?.(logsConnections(changedFlags));
       proxy.setAddresses(addressSettings(changed));
     },
   });
@@ -246,13 +279,13 @@ export async function runCommand(args: readonly string[]): Promise<number> {
     untilSignal(),
     handOver.given.then((version) => `the take-over by version ${version}`),
     handOver.lost,
-    choice.failed,
+    choice?.failed ?? proxy.failed,
     proxy.failed,
     // End only by their rejections: steering that cannot work ends the program,
     // and so does a metrics address where it has to be had at once.
     ready.then(() => new Promise<never>(() => {})),
     metrics.listening.then(() => new Promise<never>(() => {})),
-    server?.listening.then(() => new Promise<never>(() => {})) ?? choice.failed,
+    server?.listening.then(() => new Promise<never>(() => {})) ?? proxy.failed,
   ]);
   const isGiven = await handOver.stopping();
   stopping.abort();
@@ -299,72 +332,4 @@ function workerCount(text: string): number {
     );
   }
   return count;
-}
-
-/** @throws {UserError | ConfigError} for what the user can mend */
-async function openSource(
-  flags: RunFlags,
-  { kubeconfig, nodeName, cidrs, pollIntervalMs, counters }: {
-    kubeconfig: string;
-    nodeName: string;
-    counters: ProxyCounters;
-    cidrs: readonly string[];
-    pollIntervalMs: number;
-  },
-): Promise<
-  { source: (signal: AbortSignal) => ClusterSource; client?: ApiClient }
-> {
-  const { manifests, context, master } = flags;
-  if (manifests !== undefined) {
-    // A file is for other runs too; what stands beside --manifests is not.
-    if (flags.kubeconfig !== undefined || master !== undefined) {
-      throw new UserError(
-        "Cannot use --manifests together with --kubeconfig or --master: choose one source",
-      );
-    }
-    await checkFolder(manifests, "manifests");
-    return {
-      source: (signal) => createManifestSource(manifests, { nodeName, signal }),
-    };
-  }
-  const config = await loadApiConfig({
-    kubeconfig,
-    kubeconfigBy: flags.config ? "clientConnection.kubeconfig" : "--kubeconfig",
-    context,
-    master,
-    env: Deno.env,
-  });
-  const client = measuredClient(createApiClient(config), counters);
-  warnIfOwnTask(client, { config, cidrs });
-  const mode = flags.watch as WatchMode;
-  return {
-    source: (signal) =>
-      createClusterSource(client, { mode, pollIntervalMs, nodeName, signal }),
-    client,
-  };
-}
-
-/**
- * Says so, once, where the API server's address is a ClusterIP that nobody
- * serves yet: then waiting would never end.
- */
-async function warnIfOwnTask(
-  client: ApiClient,
-  { config, cidrs }: { config: ApiConfig; cidrs: readonly string[] },
-): Promise<void> {
-  if (config.serviceHost === undefined) return;
-  try {
-    const response = await client.request("/version");
-    await response.body?.cancel();
-  } catch (error) {
-    const why = explainUnreachable(config, cidrs, error);
-    if (why !== undefined) logger.error(why);
-  }
-}
-
-function addressOf(client: ApiClient | undefined): Set<string> {
-  const host = client &&
-    new URL(client.server).hostname.replace(/^\[|\]$/g, "");
-  const ip = host && canonicalIp(host);
-  return new Set(ip ? [ip] : []);
 }

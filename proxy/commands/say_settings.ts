@@ -39,7 +39,9 @@ export function saySettings(settings: Settings): void {
   }
   const ignored = [...fieldsWithoutMeaning(config), ...silent];
   if (ignored.length > 0 && config.logging.verbosity >= SAY_IGNORED_FROM) {
-    logger.info("Settings do nothing in userspace mode", { settings: ignored });
+    logger.info(`Settings do nothing in ${config.mode} mode`, {
+      settings: ignored,
+    });
   }
 }
 

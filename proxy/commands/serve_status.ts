@@ -51,6 +51,7 @@ export async function loadMetricsHandler(
   ]);
   const metrics = new Metrics(statusSource(options.proxy));
   const app = metricsApp({
+    mode: options.proxy.mode,
     metrics,
     configz: options.configz,
     about: {
@@ -91,6 +92,7 @@ function keepLooking(board: StatusBoard, signal: AbortSignal): void {
 export function statusSource(proxy: RunningProxy): StatusSource {
   return {
     version: VERSION,
+    mode: proxy.mode,
     nodeName: proxy.nodeName,
     engine: proxy.engine,
     startedAt: performance.timeOrigin,

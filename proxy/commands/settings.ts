@@ -134,9 +134,8 @@ function isOverruled(name: string): boolean {
 
 function settingsOfFlags(flags: SettingsFlags): Settings {
   const given = [...flags.given].filter((name) => fieldOf(name) !== undefined);
-  const config = withPorts(
-    withFlags(defaultConfiguration(), flags, given),
-    flags,
+  const config = withSharedFlags(
+    withPorts(withFlags(defaultConfiguration(), flags, given), flags),
   );
   const problems = validate(config);
   if (problems.length > 0) {
@@ -215,6 +214,19 @@ function withFlags(
   return config;
 }
 
+/** nftables mode has no flags of its own but takes these (fact 8.90). */
+function withSharedFlags(config: KubeProxyConfiguration) {
+  if (config.mode !== "nftables") return config;
+  const { syncPeriod, minSyncPeriod, masqueradeAll } = config.iptables;
+  const nftables = {
+    ...config.nftables,
+    syncPeriod,
+    minSyncPeriod,
+    masqueradeAll,
+  };
+  return { ...config, nftables };
+}
+
 /** Facts 8.46, 8.88. */
 function withPorts(
   config: KubeProxyConfiguration,
@@ -264,7 +276,7 @@ function withLogFlags(
   const format = given.has("logging-format")
     ? values["logging-format"]
     : config.logging.format;
-  const mode = PROXY_MODE;
+  const mode = config.mode || PROXY_MODE;
   return { ...config, mode, logging: { ...config.logging, verbosity, format } };
 }
 

@@ -1,7 +1,7 @@
 /**
  * The flow, wired: a source of cluster objects → informers → state tracker →
- * proxier → listeners. `run` and `demo` both start the proxy here; this is the
- * file to read to see how the stages meet.
+ * the stage of a mode: listeners, or a program in the kernel. `run` and `demo`
+ * both start the proxy here; this is the file to read to see how the stages meet.
  *
  * @module
  */
@@ -23,9 +23,9 @@ import {
   nodeAddresses,
   type NodePortSelection,
 } from "../node_addresses.ts";
-import type { PortProxy } from "../port_proxy.ts";
-import { Proxier } from "../proxier.ts";
 import type { ClusterFacts } from "../rules/mod.ts";
+import type { KernelProxier } from "../rules/modes/kernel_proxier.ts";
+import type { KernelMode } from "../rules/modes/mode_input.ts";
 import { StateTracker } from "../state_tracker.ts";
 import { type HealthInput, liveness } from "../status/health.ts";
 import { ProxyCounters } from "../status/proxy_counters.ts";
@@ -37,6 +37,12 @@ import type { SteeringView } from "../status/status_source.ts";
 import type { Steering } from "../steering.ts";
 import { SyncRunner } from "../sync_runner.ts";
 import { type TriggerTime, TriggerTimes } from "../trigger_times.ts";
+import {
+  kernelStage,
+  listenerStage,
+  type ModeStage,
+  type StagePort,
+} from "./mode_stage.ts";
 
 const logger = getLogger("main");
 
@@ -49,6 +55,8 @@ const LEAVE_MS = 1_000;
 /** What is known of the cluster when steering is chosen, and ever after. */
 export interface KnownCluster {
   readonly serviceIps: readonly string[];
+  /** The live state: as of the last sync. */
+  readonly state: DesiredState;
   facts(): ClusterFacts;
 }
 
@@ -64,7 +72,28 @@ export interface AddressSettings {
   readonly bindAddress?: string;
 }
 
-export interface StartProxyOptions {
+/** Services are served by listeners of ours. */
+export interface ListenerMode {
+  readonly engine: Engine;
+  /**
+   * Chooses and starts the steering strategy. Called once, before the first
+   * sync: what has to stay reachable is known only then.
+   */
+  steering(known: KnownCluster, signal: AbortSignal): Promise<Steering>;
+}
+
+/** Services are served by the kernel. */
+export interface KernelModeStart {
+  readonly mode: KernelMode;
+  /** Called once, before the first sync. */
+  kernel(known: KnownCluster, signal: AbortSignal): Promise<KernelProxier>;
+}
+
+export type StartProxyOptions =
+  & SharedOptions
+  & (ListenerMode | KernelModeStart);
+
+export interface SharedOptions {
   /** Where objects come from; its streams end with the signal. */
   source(signal: AbortSignal): ClusterSource;
   readonly nodeName: string;
@@ -79,22 +108,19 @@ export interface StartProxyOptions {
   readonly minSyncPeriodMs?: number;
   /** The addresses of the machine's interfaces, now. */
   interfaceIps(): readonly string[];
-  readonly engine: Engine;
   readonly clock: Clock;
   /** Takes part in what is counted; its own if not given. */
   readonly counters?: ProxyCounters;
   /** Where sockets of health check node ports come from, if not from there. */
   readonly sockets?: SocketSource | undefined;
-  /**
-   * Chooses and starts the steering strategy. Called once, before the first
-   * sync: what has to stay reachable is known only then.
-   */
-  steering(known: KnownCluster, signal: AbortSignal): Promise<Steering>;
 }
 
 export interface RunningProxy {
+  /** `userspace`, or the kernel mode that runs. */
+  readonly mode: string;
   readonly nodeName: string;
-  readonly engine: Engine["name"];
+  /** What moves bytes: an engine's name, or `kernel`. */
+  readonly engine: string;
   /**
    * Resolves when the first complete lists have been made so.
    *
@@ -109,9 +135,9 @@ export interface RunningProxy {
   readonly failed: Promise<never>;
   /** As of the last sync. */
   readonly state: DesiredState;
-  ports(): Iterable<PortProxy>;
+  ports(): Iterable<StagePort>;
   /** Of Services that are gone; their connections go on. */
-  draining(): Iterable<PortProxy>;
+  draining(): Iterable<StagePort>;
   /** How packets come to the listeners; missing before the first sync. */
   steering(): SteeringView | undefined;
   readonly counters: ProxyCounters;
@@ -139,13 +165,16 @@ export interface RunningProxy {
    *
    * @param left called as soon as nothing is listened on, where another
    *   process has taken over
-   * @returns the strategy in use, which stays in place; none before the first sync
+   * @returns what stays in place and can be removed; none before the first sync
    */
-  stop(signal: AbortSignal, left?: () => void): Promise<Steering | undefined>;
+  stop(
+    signal: AbortSignal,
+    left?: () => void,
+  ): Promise<Pick<ModeStage, "cleanup"> | undefined>;
 }
 
 export function startProxy(options: StartProxyOptions): RunningProxy {
-  const { nodeName, clock, engine, syncPeriodMs = SYNC_PERIOD_MS } = options;
+  const { nodeName, clock, syncPeriodMs = SYNC_PERIOD_MS } = options;
   const counters = options.counters ?? new ProxyCounters();
   const triggers = new TriggerTimes(clock.now());
   const stopping = new AbortController();
@@ -163,7 +192,8 @@ export function startProxy(options: StartProxyOptions): RunningProxy {
   const endpoints = new EndpointIps();
   const health = (): HealthInput => ({
     now: clock.now(),
-    syncs: { IPv4: runner.times, IPv6: runner.times },
+    syncs: begun?.times(runner.times) ??
+      { IPv4: runner.times, IPv6: runner.times },
     node: options.nodeNotNeeded ? "not-needed" : node,
   });
   const serviceHealth = new ServiceHealth(
@@ -180,20 +210,25 @@ export function startProxy(options: StartProxyOptions): RunningProxy {
     endpoints,
   });
 
-  let begun: { steering: Steering; proxier: Proxier } | undefined;
-  const begin = async () => {
-    const known = { serviceIps: clusterIps(tracker.state), facts };
+  const { minSyncPeriodMs = 0 } = options;
+  let begun: ModeStage | undefined;
+  const begin = async (): Promise<ModeStage> => {
+    const { state } = tracker;
+    const known = { serviceIps: clusterIps(state), state, facts };
+    if ("kernel" in options) {
+      return kernelStage(await options.kernel(known, signal));
+    }
+    const { engine } = options;
     const steering = await options.steering(known, signal);
-    const { minSyncPeriodMs = 0 } = options;
     const pace = { periodMs: minSyncPeriodMs, clock };
-    return { steering, proxier: new Proxier({ engine, steering, pace }) };
+    return listenerStage({ engine, steering, pace });
   };
 
   let addresses = NO_NODE_ADDRESSES;
   let addressesAreStale = true;
-  const lookAtNode = ({ steering, proxier }: NonNullable<typeof begun>) => {
+  const lookAtNode = (stage: ModeStage) => {
     const interfaceIps = options.interfaceIps()
-      .filter((ip) => !steering.isOurs(ip));
+      .filter((ip) => !stage.isOurs(ip));
     const all = nodeAddresses({
       selection: said.nodePorts ?? { cidrs: [], primary: false },
       clusterCidrs: said.clusterCidrs ?? [],
@@ -204,7 +239,7 @@ export function startProxy(options: StartProxyOptions): RunningProxy {
     addresses = said.localhostNodePorts === false
       ? { ...all, nodePortIps: all.nodePortIps.filter((ip) => !isLoopback(ip)) }
       : all;
-    proxier.setNode(addresses);
+    stage.setNode({ addresses, node, interfaceIps });
     addressesAreStale = false;
   };
 
@@ -216,8 +251,10 @@ export function startProxy(options: StartProxyOptions): RunningProxy {
   const runner = new SyncRunner({
     clock,
     periodMs: syncPeriodMs,
+    // Listeners change at once; only their rules wait.
+    minPauseMs: "kernel" in options ? minSyncPeriodMs : 0,
     synced: (ms) => counters.synced(ms),
-    dueAt: () => begun?.proxier.writesDueAt,
+    dueAt: () => begun?.writesDueAt(),
     sync() {
       const result = isPaused ? Promise.resolve("done" as const) : sync();
       syncing = result.catch(() => {});
@@ -228,7 +265,7 @@ export function startProxy(options: StartProxyOptions): RunningProxy {
     if (!isSynced()) return "done";
     if (begun !== undefined && clock.now() - repairedAt >= syncPeriodMs) {
       repairedAt = clock.now();
-      await begun.proxier.repair(signal);
+      await begun.repair(signal);
       addressesAreStale = true;
     }
     counters.changesTaken();
@@ -246,10 +283,10 @@ export function startProxy(options: StartProxyOptions): RunningProxy {
     }
     if (addressesAreStale) lookAtNode(begun);
     const results = [
-      await begun.proxier.sync(changes, signal),
+      await begun.sync(changes, signal),
       await serviceHealth.sync(addresses.nodePortIps),
     ];
-    if (begun.proxier.writesDueAt === undefined) {
+    if (begun.writesDueAt() === undefined) {
       counters.programmed(triggered.splice(0), clock.now());
     }
     ready.resolve();
@@ -290,19 +327,15 @@ export function startProxy(options: StartProxyOptions): RunningProxy {
   });
 
   return {
+    mode: "kernel" in options ? options.mode : "userspace",
     nodeName,
-    engine: engine.name,
+    engine: "kernel" in options ? "kernel" : options.engine.name,
     ready: ready.promise,
     failed: failed.promise,
     state: tracker.state,
-    ports: () => begun?.proxier.ports ?? [],
-    draining: () => begun?.proxier.draining ?? [],
-    steering: () =>
-      begun && {
-        name: begun.steering.name,
-        description: begun.steering.description,
-        failures: begun.proxier.steeringFailures,
-      },
+    ports: () => begun?.ports() ?? [],
+    draining: () => begun?.draining() ?? [],
+    steering: () => begun?.steering(),
     counters,
     healthCheckFailures: () => serviceHealth.failures,
     serviceUid: (key) => services.store.get(key)?.metadata.uid,
@@ -334,11 +367,11 @@ export function startProxy(options: StartProxyOptions): RunningProxy {
       // unless another process serves here from now on.
       if (left === undefined) await serviceHealth[Symbol.asyncDispose]();
       else serviceHealth.leave(LEAVE_MS);
-      const closed = begun?.proxier.close(cut);
+      const closed = begun?.close(cut);
       left?.();
       await closed;
       await serviceHealth[Symbol.asyncDispose]();
-      return begun?.steering;
+      return begun;
     },
   };
 }

@@ -10,8 +10,11 @@ import type { FieldOf, Section, Values } from "./fields.ts";
 export const API_VERSION = "kubeproxy.config.k8s.io/v1alpha1";
 export const KIND = "KubeProxyConfiguration";
 
-/** The only mode that runs here; what an empty `mode` means. */
+/** What an empty `mode` means. */
 export const PROXY_MODE = "userspace";
+
+/** Modes that run here; but for ours they are upstream's. */
+export const PROXY_MODES: readonly string[] = [PROXY_MODE, "iptables"];
 
 const SECOND_MS = 1_000;
 const MINUTE_MS = 60 * SECOND_MS;

@@ -1,7 +1,7 @@
 /**
- * What the fields of a configuration mean to a userspace proxy: which cannot
- * mean anything, and which of those that do can change while it runs. Paths in,
- * paths out. Pure.
+ * What the fields of a configuration mean here: which cannot mean anything in
+ * the mode that runs, and which of those that do can change while it runs. Paths
+ * in, paths out. Pure.
  *
  * @module
  */
@@ -36,6 +36,23 @@ const WITHOUT_MEANING: readonly string[] = [
   "windowsRunAsService",
 ];
 
+/** What does mean something, in modes of the kernel. */
+const MEANT_BY_MODE: Readonly<Record<string, readonly string[]>> = {
+  iptables: [
+    "iptables.masqueradeBit",
+    "iptables.masqueradeAll",
+    "iptables.minSyncPeriod",
+    "detectLocal",
+  ],
+  ipvs: [
+    "iptables.masqueradeBit",
+    "iptables.masqueradeAll",
+    "ipvs",
+    "detectLocal",
+  ],
+  nftables: ["nftables", "detectLocal"],
+};
+
 /**
  * Fields that are applied while the proxy runs: they change who may come in, or
  * what is logged, and end no connection by themselves. The others are about
@@ -50,11 +67,10 @@ const APPLIED_LIVE: readonly string[] = [
   "iptables.localhostNodePorts",
 ];
 
-/** Whether a field, by its path, is accepted and does nothing. */
-export function isWithoutMeaning(path: string): boolean {
-  return WITHOUT_MEANING.some((each) =>
-    path === each || path.startsWith(`${each}.`)
-  );
+/** Whether a field, by its path, is accepted and does nothing in a mode. */
+export function isWithoutMeaning(path: string, mode: string): boolean {
+  const covers = (each: string) => path === each || path.startsWith(`${each}.`);
+  return WITHOUT_MEANING.some(covers) && !MEANT_BY_MODE[mode]?.some(covers);
 }
 
 /**
@@ -64,7 +80,7 @@ export function isWithoutMeaning(path: string): boolean {
 export function fieldsWithoutMeaning(config: KubeProxyConfiguration): string[] {
   return leaves(FIELDS).filter(({ path, field }) => {
     const value = valueAt(config, path);
-    return isWithoutMeaning(path) && !isZero(value) &&
+    return isWithoutMeaning(path, config.mode) && !isZero(value) &&
       !isSame(value, field.default);
   }).map(({ path }) => path);
 }
@@ -82,7 +98,7 @@ export function configurationChange(
   after: KubeProxyConfiguration,
 ): ConfigurationChange {
   const changed = leaves(FIELDS).map(({ path }) => path).filter((path) =>
-    !isWithoutMeaning(path) &&
+    !isWithoutMeaning(path, before.mode) &&
     !isSame(valueAt(before, path), valueAt(after, path))
   );
   return {

@@ -11,7 +11,11 @@ export {
   HEALTHZ_PORT,
   METRICS_PORT,
 } from "./bind_addresses.ts";
-export { type KubeProxyConfiguration, PROXY_MODE } from "./configuration.ts";
+export {
+  type KubeProxyConfiguration,
+  PROXY_MODE,
+  PROXY_MODES,
+} from "./configuration.ts";
 export { ConfigurationError, invalidConfiguration } from "./errors.ts";
 export { fieldOfText } from "./fields.ts";
 export {

@@ -11,13 +11,14 @@
 import { canonicalCidr, canonicalIp, ipFamily } from "../ip.ts";
 import { nodePortSelection } from "../node_addresses.ts";
 import { hostPortProblems } from "./bind_addresses.ts";
-import { type KubeProxyConfiguration, PROXY_MODE } from "./configuration.ts";
+import {
+  type KubeProxyConfiguration,
+  PROXY_MODE,
+  PROXY_MODES,
+} from "./configuration.ts";
 import { DurationValue } from "./duration_value.ts";
 import type { Problem } from "./fields.ts";
 import { parsePortRange } from "./port_range.ts";
-
-/** Modes of upstream's that do not run here. */
-const OTHER_MODES = ["iptables", "ipvs", "nftables", "kernelspace"];
 
 const LOCAL_MODES = [
   "ClusterCIDR",
@@ -40,14 +41,14 @@ export function validate(config: KubeProxyConfiguration): Problem[] {
 }
 
 function modeProblems({ mode }: KubeProxyConfiguration): Problem[] {
-  if (mode === "" || mode === PROXY_MODE) return [];
+  if (mode === "" || PROXY_MODES.includes(mode)) return [];
   return [{
     field: "mode",
     path: "Mode.ProxyMode",
     value: mode,
-    text: OTHER_MODES.includes(mode)
-      ? `does not run in kube-portal yet; set ${PROXY_MODE}, or leave it blank`
-      : `must be ${PROXY_MODE} or blank`,
+    text: `must be ${
+      PROXY_MODES.join(", ")
+    } or blank (blank means ${PROXY_MODE})`,
   }];
 }
 
@@ -147,6 +148,17 @@ function kernelProblems(config: KubeProxyConfiguration): Problem[] {
       text: `must be within the range [0, ${MAX_MASQUERADE_BIT}]`,
     });
   }
+  const nftBit = config.nftables.masqueradeBit;
+  if (
+    config.mode === "nftables" && (nftBit < 0 || nftBit > MAX_MASQUERADE_BIT)
+  ) {
+    problems.push({
+      field: "nftables.masqueradeBit",
+      path: "KubeProxyNFTablesConfiguration.MasqueradeBit",
+      value: nftBit,
+      text: `must be within the range [0, ${MAX_MASQUERADE_BIT}]`,
+    });
+  }
   if (Math.abs(oomScoreAdj) > MAX_OOM_SCORE_ADJ) {
     problems.push({
       field: "oomScoreAdj",
@@ -178,7 +190,10 @@ function kernelProblems(config: KubeProxyConfiguration): Problem[] {
 }
 
 function periodProblems(config: KubeProxyConfiguration): Problem[] {
-  const { iptables: { syncPeriod, minSyncPeriod }, configSyncPeriod } = config;
+  const { mode, configSyncPeriod } = config;
+  // Each mode has its own; ours goes with the one that is upstream's default.
+  const section = mode === "nftables" || mode === "ipvs" ? mode : "iptables";
+  const { syncPeriod, minSyncPeriod } = config[section];
   const problems: Problem[] = [];
   const check = (
     isRight: boolean,
@@ -195,18 +210,18 @@ function periodProblems(config: KubeProxyConfiguration): Problem[] {
   );
   check(
     syncPeriod > 0,
-    ["iptables.syncPeriod", "SyncPeriod", syncPeriod],
+    [`${section}.syncPeriod`, "SyncPeriod", syncPeriod],
     "must be greater than 0",
   );
   check(
     minSyncPeriod >= 0,
-    ["iptables.minSyncPeriod", "MinSyncPeriod", minSyncPeriod],
+    [`${section}.minSyncPeriod`, "MinSyncPeriod", minSyncPeriod],
     "must be greater than or equal to 0",
   );
   check(
     syncPeriod >= minSyncPeriod,
     // The value that upstream shows here is the other one (fact 8.60).
-    ["iptables.syncPeriod", "SyncPeriod", minSyncPeriod],
+    [`${section}.syncPeriod`, "SyncPeriod", minSyncPeriod],
     "must be greater than or equal to KubeProxyConfiguration.MinSyncPeriod",
   );
   return problems;

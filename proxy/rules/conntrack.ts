@@ -39,7 +39,20 @@ export async function forgetUdpFlows(
     const from = `-s ${src} --sport ${sport}`;
     lines.push(`-D -p udp -f ${family} ${from} -d ${dst} --dport ${dport}\n`);
   }
-  if (lines.length === 0) return 0;
+  await deleteFlows(lines, { runner, signal });
+  return lines.length;
+}
+
+/**
+ * Deletes flows, each a line for `conntrack -R`; none is nothing to do.
+ *
+ * @throws {CommandError}
+ */
+export async function deleteFlows(
+  lines: readonly string[],
+  { runner, signal }: { runner: CommandRunner; signal: AbortSignal },
+): Promise<void> {
+  if (lines.length === 0) return;
   try {
     await runner.run(["conntrack", "-R", "-"], {
       signal,
@@ -51,7 +64,6 @@ export async function forgetUdpFlows(
       error.stderr.includes("0 flow entries");
     if (!isGone) throw error;
   }
-  return lines.length;
 }
 
 /** The first addresses of a line are the ones that the client knows. */

@@ -54,7 +54,12 @@ export function iptablesCandidates(family: IpFamily): IptablesPrograms[] {
  */
 export async function chooseIptables(
   family: IpFamily,
-  { runner, signal }: { runner: CommandRunner; signal: AbortSignal },
+  { runner, signal, ownChains = portalChains }: {
+    runner: CommandRunner;
+    signal: AbortSignal;
+    /** How many chains of an earlier run there are. */
+    ownChains?: (rules: Ruleset) => number;
+  },
 ): Promise<IptablesChoice> {
   const [nft, legacy, plain] = iptablesCandidates(family) as [
     IptablesPrograms,
@@ -74,7 +79,7 @@ export async function chooseIptables(
   const criteria: readonly [string, (rules: Ruleset) => number][] = [
     [
       "rules of an earlier run are there",
-      (rules) => ownPart(rules).chains.size,
+      ownChains,
     ],
     ["kubelet uses it", kubeletChains],
     ["most of the node's rules are there", ({ rules }) => rules.length],
@@ -91,6 +96,10 @@ export async function chooseIptables(
   );
   const { programs } = isLegacy ? second : first;
   return { programs, why: "the machine's default" };
+}
+
+function portalChains(rules: Ruleset): number {
+  return ownPart(rules).chains.size;
 }
 
 /** Neither kind has a name of its own: an older, or a smaller, machine. */

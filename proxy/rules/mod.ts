@@ -117,12 +117,12 @@ export async function chooseSteering(
     : undefined;
   if (whyNone !== undefined) {
     const lock = alwaysLocks && os === "linux"
-      ? { lock: await lockOrRefuse(options) }
+      ? { lock: await lockToSteer(options) }
       : {};
     return { ...await onlyNone(whyNone, options), ...lock };
   }
   // Where nothing can be steered there is nothing to lock either.
-  const lock = os === "linux" ? await lockOrRefuse(options) : NO_LOCK;
+  const lock = os === "linux" ? await lockToSteer(options) : NO_LOCK;
   try {
     const choice = await chooseLocked(request, options);
     if (choice.steering.name !== "none" || alwaysLocks) {
@@ -165,8 +165,13 @@ async function chooseLocked(
 
 const NO_LOCK: SteeringLock = { [Symbol.dispose]: () => {} };
 
-async function lockOrRefuse(
-  { takeLock = takeSteeringLock }: SteeringOptions,
+/**
+ * Takes the machine for whoever leads packets on it, in any mode.
+ *
+ * @throws {SteeringError} if another process has it
+ */
+export async function lockToSteer(
+  { takeLock = takeSteeringLock }: { takeLock?: TakeLock } = {},
 ): Promise<SteeringLock> {
   const lock = await takeLock("steer");
   if (!isHeld(lock)) return lock;

@@ -11,6 +11,8 @@ import type { Metrics } from "./metrics.ts";
 import { zpages, type ZpagesOptions } from "./zpages.ts";
 
 export interface MetricsAppOptions {
+  /** In kube-proxy's word: `userspace`, `iptables`. */
+  readonly mode: string;
   readonly metrics: Pick<Metrics, "expose" | "exposeSlis">;
   /** The effective configuration, a KubeProxyConfiguration ready for JSON. */
   configz(): Readonly<Record<string, unknown>>;
@@ -28,9 +30,6 @@ const PATHS = [
   "/metrics/slis",
   "/proxyMode",
 ];
-
-/** What we are, in kube-proxy's word. */
-const PROXY_MODE = "userspace";
 
 const PLAIN = {
   "Content-Type": "text/plain; charset=utf-8",
@@ -57,7 +56,7 @@ export function metricsApp(options: MetricsAppOptions): Hono {
       return plain(isVerbose ? "[+]ping ok\nhealthz check passed\n" : "ok");
     });
   }
-  app.get("/proxyMode", () => plain(PROXY_MODE));
+  app.get("/proxyMode", () => plain(options.mode));
   app.get("/metrics", compress(), async (context) => {
     const accept = context.req.header("Accept");
     const { contentType, text } = await options.metrics.expose(accept);

@@ -24,7 +24,7 @@ export interface Overview {
   /** Milliseconds since 1970. */
   readonly time: number;
   readonly version: string;
-  readonly mode: "userspace";
+  readonly mode: string;
   readonly node: string;
   readonly engine: string;
   readonly startedAt: number;
@@ -213,7 +213,7 @@ export class StatusBoard {
     return {
       time: this.#refreshedAt,
       version: source.version,
-      mode: "userspace",
+      mode: source.mode,
       node: source.nodeName,
       engine: source.engine,
       startedAt: source.startedAt,

@@ -37,6 +37,8 @@ export interface SteeringView {
 
 export interface StatusSource {
   readonly version: string;
+  /** `userspace`, or the kernel mode that runs. */
+  readonly mode: string;
   readonly nodeName: string;
   readonly engine: string;
   /** Milliseconds since 1970. */

@@ -49,7 +49,7 @@ const FLAG_MISTAKES: readonly (readonly [args: string, line: RegExp])[] = [
     /"home" for --healthz-bind-address: must be IP:port/,
   ],
   ["--healthz-bind-address=127.0.0.1:99999", /must be a valid port/],
-  ["--proxy-mode=iptables", /"iptables" for --proxy-mode: .*set userspace/],
+  ["--proxy-mode=ebpf", /"ebpf" for --proxy-mode: must be userspace, /],
   ["--oom-score-adj=low", /"low" for --oom-score-adj: must be a whole number/],
   ["-v=loud", /"loud" for --v: want a whole number from 0 to 10/],
   ["--logging-format=xml", /"xml" for --logging-format: want text, json/],

@@ -140,8 +140,8 @@ Deno.test("[8.8, 8.95, 8.104] run takes kube-proxy's place in kubeadm's DaemonSe
     await proxy.waitFor(/wait for a restart .*settings=\["portRange"\]/);
   });
   await t.step("what is wrong changes nothing", async () => {
-    await change({ 'mode: ""': "mode: iptables" });
-    await proxy.waitFor(/Cannot use the changed configuration file.*iptables/);
+    await change({ 'mode: ""': "mode: ebpf" });
+    await proxy.waitFor(/Cannot use the changed configuration file.*ebpf/);
     assert.equal(await whoAnswers(ip, 8080), "web-1");
   });
 });
@@ -204,14 +204,14 @@ Deno.test("[8.50, 8.92, 8.93, 8.94, 8.99] run --config says what is wrong in one
   await t.step("several mistakes", async () => {
     const bad = await folder.write(
       "bad",
-      text.replace('mode: ""', "mode: ipvs")
+      text.replace('mode: ""', "mode: ebpf")
         .replace("oomScoreAdj: null", "oomScoreAdj: 5000"),
     );
     const { code, stderr } = await runKubePortal([`--config=${bad}`]);
     assert.equal(code, 1);
     assert.match(
       stderr,
-      /^kube-portal: Invalid configuration in ".*": \[.*"ipvs": .*set userspace.*, .*5000: .*\]\n$/,
+      /^kube-portal: Invalid configuration in ".*": \[.*"ebpf": must be userspace.*, .*5000: .*\]\n$/,
     );
   });
   await t.step("unknown fields and flags that do not count", async () => {

@@ -68,6 +68,7 @@ export class FakePort implements PortView {
 
 export class FakeSource implements StatusSource {
   readonly version = "1.2.3";
+  readonly mode = "userspace";
   readonly nodeName = "n1";
   readonly engine = "portable";
   readonly startedAt = Date.UTC(2026, 0, 1);

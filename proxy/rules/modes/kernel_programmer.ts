@@ -49,7 +49,10 @@ export interface KernelProgrammer {
   ): Promise<ProgramResult>;
   /** Whether what was written is still there: nobody flushed the tables. */
   isIntact(signal: AbortSignal): Promise<boolean>;
-  /** Removes everything the mode could have written, in this run or another. */
+  /**
+   * Removes everything the mode could have written, in this run or another;
+   * called without `obstacle()` before it. Nothing there is nothing to do.
+   */
   cleanup(signal: AbortSignal): Promise<void>;
 }
 
@@ -62,10 +65,30 @@ export interface Sysctl {
   readonly without: string;
 }
 
-/** A mode as something that runs. */
+/**
+ * A mode as something that runs.
+ *
+ * What it writes has kube-proxy's names, and may be kube-proxy's: so it leaves a
+ * mark in the kernel before it writes anything, and only where that is found is
+ * anything cleaned up. The mark remembers the parameters that were changed.
+ */
 export interface KernelModeDriver {
   readonly mode: KernelMode;
   readonly programmers: readonly KernelProgrammer[];
   /** Facts 6.9 and 10.43, and no others. */
   sysctls(settings: ModeSettings): readonly Sysctl[];
+  /**
+   * The parameters to put back, by name; `undefined` where the mode left no
+   * mark, or that cannot be known.
+   */
+  readMark(
+    signal: AbortSignal,
+  ): Promise<ReadonlyMap<string, string> | undefined>;
+  /** @throws {CommandError} */
+  writeMark(
+    originals: ReadonlyMap<string, string>,
+    signal: AbortSignal,
+  ): Promise<void>;
+  /** @throws {CommandError} */
+  removeMark(signal: AbortSignal): Promise<void>;
 }

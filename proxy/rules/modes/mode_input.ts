@@ -261,10 +261,14 @@ function nodePortIpsOf(
   );
 }
 
-/** Fact 6.10: whether the selected addresses have 127.0.0.0/8 among them. */
-function coversLoopback(
+/**
+ * Fact 6.10: whether the selected addresses have 127.0.0.0/8 among them.
+ *
+ * @param ip the node's own, without which `primary` selects nothing
+ */
+export function coversLoopback(
   nodePorts: NodePortSelection | undefined,
-  ip: string | undefined,
+  ip?: string,
 ): boolean {
   if (nodePorts === undefined) return true;
   const cidrs = nodePorts.cidrs.filter((cidr) => ipFamily(cidr) === "IPv4");

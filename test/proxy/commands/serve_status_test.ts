@@ -68,6 +68,7 @@ Deno.test("servePersistently() ends while it waits for its address", async () =>
 function fakeProxy(): RunningProxy {
   const source = new FakeSource();
   return {
+    mode: "userspace",
     nodeName: "n1",
     engine: "portable",
     counters: source.counters,

@@ -11,6 +11,7 @@ import {
   ConfigurationError,
   defaultConfiguration,
   fieldAt,
+  PROXY_MODES,
 } from "../../../proxy/config/mod.ts";
 
 const PATH = "/var/lib/kube-proxy/config.conf";
@@ -139,10 +140,14 @@ for (const { args, healthz, metrics } of ports) {
   });
 }
 
+const WRONG_MODE = `must be ${
+  PROXY_MODES.join(", ")
+} or blank (blank means userspace)`;
+
 const mistakes: readonly [string, string][] = [
   [
-    "--proxy-mode=ipvs",
-    'Invalid value "ipvs" for --proxy-mode: does not run in kube-portal yet; set userspace, or leave it blank',
+    "--proxy-mode=ebpf",
+    `Invalid value "ebpf" for --proxy-mode: ${WRONG_MODE}`,
   ],
   [
     "--metrics-bind-address=here",
@@ -213,11 +218,11 @@ Deno.test("[8.8, 8.82, 8.89, 8.91] settingsOf() lets few flags count beside a fi
 
 Deno.test("settingsOf() names all that is wrong with a file at once, with its path", () => {
   assert.throws(
-    () => settings([], "mode: iptables\noomScoreAdj: high\nclusterCIDR: x\n"),
+    () => settings([], "mode: ebpf\noomScoreAdj: high\nclusterCIDR: x\n"),
     new ConfigurationError(
       `Invalid configuration in "${PATH}": [` +
         'oomScoreAdj: Invalid value: "high": must be a whole number of 32 bits, ' +
-        'KubeProxyConfiguration.Mode.ProxyMode: Invalid value: "iptables": does not run in kube-portal yet; set userspace, or leave it blank (mode), ' +
+        `KubeProxyConfiguration.Mode.ProxyMode: Invalid value: "ebpf": ${WRONG_MODE} (mode), ` +
         'KubeProxyConfiguration.DetectLocalConfiguration.ClusterCIDRs[0]: Invalid value: "x": must be a valid CIDR block (e.g. 10.100.0.0/16 or fde4:8dba:82e1::/48) (clusterCIDR)]',
     ),
   );

@@ -2,6 +2,7 @@ import assert from "node:assert/strict";
 import {
   defaultConfiguration,
   invalidConfiguration,
+  PROXY_MODES,
   validate,
   withValue,
 } from "../../../proxy/config/mod.ts";
@@ -20,6 +21,9 @@ const PREFIX = "KubeProxyConfiguration.";
 const LINUX = `${PREFIX}KubeProxyLinuxConfiguration.`;
 const CONNTRACK = `${LINUX}KubeProxyConntrackConfiguration.`;
 const CIDRS = `${PREFIX}DetectLocalConfiguration.ClusterCIDRs`;
+const WRONG_MODE = `must be ${
+  PROXY_MODES.join(", ")
+} or blank (blank means userspace)`;
 const NOT_NEGATIVE = "must be greater than or equal to 0";
 const NOT_A_PAIR =
   "must be a either a single CIDR or dual-stack pair of CIDRs (e.g. [10.100.0.0/16, fde4:8dba:82e1::/48]";
@@ -67,18 +71,12 @@ const table: readonly {
     ],
   },
   { facts: "8.15, 8.57", given: { mode: "userspace" }, want: [] },
-  {
-    facts: "8.15, 8.57",
-    given: { mode: "ipvs" },
-    want: [
-      `${PREFIX}Mode.ProxyMode: Invalid value: "ipvs": does not run in kube-portal yet; set userspace, or leave it blank (mode)`,
-    ],
-  },
+  { facts: "8.15, 8.57", given: { mode: "iptables" }, want: [] },
   {
     facts: "8.57",
     given: { mode: "ebpf" },
     want: [
-      `${PREFIX}Mode.ProxyMode: Invalid value: "ebpf": must be userspace or blank (mode)`,
+      `${PREFIX}Mode.ProxyMode: Invalid value: "ebpf": ${WRONG_MODE} (mode)`,
     ],
   },
   {
@@ -256,7 +254,7 @@ Deno.test("invalidConfiguration() names everything in one line, by the names tha
   });
   assert.equal(
     message,
-    `Invalid configuration in flags: [${PREFIX}Mode.ProxyMode: Invalid value: "ebpf": must be userspace or blank (--mode), ` +
+    `Invalid configuration in flags: [${PREFIX}Mode.ProxyMode: Invalid value: "ebpf": ${WRONG_MODE} (--mode), ` +
       `${LINUX}OOMScoreAdj: Invalid value: 1001: must be within the range [-1000, 1000] (--oomScoreAdj)]`,
   );
 });

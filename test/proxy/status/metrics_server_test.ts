@@ -8,6 +8,7 @@ const FLAGS = { v: "2", config: undefined, cleanup: false };
 const STARTED_AT = Date.UTC(2026, 0, 2, 3, 4, 5);
 
 const options: MetricsAppOptions = {
+  mode: "userspace",
   metrics: {
     expose: (accept = "") =>
       Promise.resolve({ contentType: "text/x", text: `metrics ${accept}` }),

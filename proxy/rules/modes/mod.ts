@@ -1,0 +1,51 @@
+/**
+ * The kernel modes that run: their drivers by name, and taking away what any of
+ * them has left on this machine. The wiring calls it; each mode is a folder.
+ *
+ * @module
+ */
+import { type CommandRunner, systemRunner } from "../command.ts";
+import { iptablesDriver } from "./iptables/driver.ts";
+import { cleanupKernelMode } from "./kernel_proxier.ts";
+import type { KernelModeDriver } from "./kernel_programmer.ts";
+import { KERNEL_MODES, type KernelMode } from "./mode_input.ts";
+
+/** Every mode that runs. */
+const DRIVERS: Readonly<
+  Partial<Record<KernelMode, (runner: CommandRunner) => KernelModeDriver>>
+> = { iptables: iptablesDriver };
+
+/** Whether a mode is one of the kernel's. */
+export function isKernelMode(mode: string): mode is KernelMode {
+  return (KERNEL_MODES as readonly string[]).includes(mode);
+}
+
+/** @throws {TypeError} for a mode that does not run, which nobody can ask for */
+export function kernelModeDriver(
+  mode: KernelMode,
+  runner: CommandRunner = systemRunner,
+): KernelModeDriver {
+  const driver = DRIVERS[mode];
+  if (driver === undefined) throw new TypeError(`No driver for ${mode} mode`);
+  return driver(runner);
+}
+
+/**
+ * Removes what runs of any kernel mode left here, but for one of them (fact
+ * 8.96); what has no mark of ours is somebody else's.
+ *
+ * @throws {CommandError} if something stays
+ */
+export async function cleanupKernelModes(
+  { except, signal, runner = systemRunner }: {
+    except?: KernelMode;
+    signal: AbortSignal;
+    runner?: CommandRunner;
+  },
+): Promise<void> {
+  for (const mode of KERNEL_MODES) {
+    const driver = DRIVERS[mode];
+    if (driver === undefined || mode === except) continue;
+    await cleanupKernelMode(driver(runner), { runner, signal });
+  }
+}
