@@ -125,6 +125,7 @@ export class Proxier {
       await port.open(steering);
       this.#note(port);
     }
+    this.#shared.start();
     await this.#steer(signal);
     return this.#incomplete.size > 0 ? "again" : "done";
   }
@@ -316,6 +317,7 @@ export class Proxier {
     const cut = () => this.#cut.abort();
     if (signal.aborted) cut();
     signal.addEventListener("abort", cut, { once: true });
+    this.#shared.close();
     for (const key of [...this.#portsOf.keys()]) this.#replacePorts(key, []);
     await Promise.all(this.#draining.values());
     signal.removeEventListener("abort", cut);

@@ -31,6 +31,9 @@ export interface SharedRoute {
 export class SharedListeners {
   readonly #engine: Engine;
   readonly #open = new Map<string, Shared>();
+  readonly #listeners = new Set<RedirectedListener>();
+  /** Opened, and not accepting yet. */
+  readonly #waiting: RedirectedListener[] = [];
 
   constructor(engine: Engine) {
     this.#engine = engine;
@@ -69,9 +72,24 @@ export class SharedListeners {
         listener.unroute(serviceAddress);
         if (--shared.users > 0) return;
         this.#open.delete(key);
+        this.#listeners.delete(listener);
         listener.close();
       },
     };
+  }
+
+  /** Has those accept that were opened since: all of their routes are known. */
+  start(): void {
+    for (const listener of this.#waiting.splice(0)) listener.start();
+  }
+
+  /**
+   * Closes all of them, whoever uses them: none accepts from here on, and
+   * nobody is turned away while one route after another goes.
+   */
+  close(): void {
+    for (const listener of this.#listeners) listener.close();
+    this.#listeners.clear();
   }
 
   async #listen(bind: ListenAddress): Promise<RedirectedListener> {
@@ -79,6 +97,9 @@ export class SharedListeners {
     if (listenForRedirected === undefined) {
       throw new TypeError(`Cannot share a port: engine "${name}" has one each`);
     }
-    return await listenForRedirected.call(this.#engine, bind);
+    const listener = await listenForRedirected.call(this.#engine, bind);
+    this.#listeners.add(listener);
+    this.#waiting.push(listener);
+    return listener;
   }
 }

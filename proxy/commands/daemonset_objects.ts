@@ -139,12 +139,14 @@ function rbacRule({ group, resource, verbs }: AccessRule) {
 function daemonSetSpec({ image, steer }: DaemonSetOptions) {
   return {
     selector: { matchLabels: LABELS },
-    // Two of them cannot have one node's ports and routes, so the old one ends
-    // first: it drains its connections, and rules and routes stay for the next.
-    // One node at a time, and the next only when this one is healthy.
+    // The new one starts beside the old one and takes its sockets over
+    // (--take-over); the old one drains. Both are on the host's network, so
+    // that until then the old one answers the new one's probes: what stops the
+    // old one only when the new one is known to serve is minReadySeconds.
+    // No port is declared, since a node has each only once.
     updateStrategy: {
       type: "RollingUpdate",
-      rollingUpdate: { maxUnavailable: 1, maxSurge: 0 },
+      rollingUpdate: { maxUnavailable: 0, maxSurge: 1 },
     },
     minReadySeconds: 10,
     template: {
@@ -157,8 +159,9 @@ function daemonSetSpec({ image, steer }: DaemonSetOptions) {
         dnsPolicy: "Default",
         nodeSelector: { "kubernetes.io/os": "linux" },
         tolerations: [{ operator: "Exists" }],
-        // Above --drain-timeout, so that draining comes to its end.
-        terminationGracePeriodSeconds: 30,
+        // Above --drain-timeout and the 8 s that a new one may still need, so
+        // that draining comes to its end.
+        terminationGracePeriodSeconds: 40,
         securityContext: { seccompProfile: { type: "RuntimeDefault" } },
         containers: [container({ image, steer })],
         volumes: [
@@ -188,6 +191,7 @@ function container(
       `--config=${FOLDER}/config.conf`,
       "--hostname-override=$(NODE_NAME)",
       `--steer=${steer}`,
+      "--take-over",
     ],
     env: [{
       name: "NODE_NAME",

@@ -69,8 +69,7 @@ export class HandOver implements Disposable {
   /** Announces itself to the process that steers, if it is to take over. */
   static async begin(options: HandOverOptions): Promise<HandOver> {
     const handOver = new HandOver(options);
-    await handOver.#taker?.announce();
-    handOver.#isTaking = handOver.#taker?.isTaking ?? false;
+    handOver.#isTaking = await handOver.#taker?.announce() ?? false;
     return handOver;
   }
 

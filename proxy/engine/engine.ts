@@ -244,6 +244,12 @@ export interface RedirectedListener extends Listener {
     forwarder: Forwarder,
     options: ListenOptions,
   ): void;
+  /**
+   * Begins to accept, with the routes it has. Until then clients wait: those
+   * that come to a port which another process had before are not turned away
+   * for want of a route.
+   */
+  start(): void;
   /** They are nobody's any more; established ones go on. */
   unroute(destination: ListenAddress): void;
 }

@@ -57,6 +57,7 @@ export class Giver {
   readonly #conversations = new Set<Promise<boolean>>();
   /** Told to stop: who waits takes over, whoever it is. */
   readonly #stop = Promise.withResolvers<void>();
+  #isGiven = false;
   readonly #given = Promise.withResolvers<string>();
 
   constructor(options: GiverOptions) {
@@ -86,6 +87,7 @@ export class Giver {
    */
   async stopping(timeoutMs: number): Promise<boolean> {
     this.#stop.resolve();
+    if (this.#isGiven) return true;
     let timer: ReturnType<typeof setTimeout> | undefined;
     const late = new Promise<boolean>((resolve) => {
       timer = setTimeout(() => resolve(false), timeoutMs);
@@ -151,6 +153,7 @@ export class Giver {
     }
     this.#taker = taker;
     const isGiven = await this.#give(taker, channel);
+    this.#isGiven = isGiven;
     if (isGiven) this.#given.resolve(hello.version);
     else this.#taker = undefined;
     return isGiven;

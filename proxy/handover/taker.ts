@@ -21,6 +21,7 @@ import {
   type LockHolder,
   type LockPurpose,
   type SteeringLock,
+  steeringLockHolder,
   takeSteeringLock,
 } from "../rules/lock.ts";
 import { SteeringError } from "../steering.ts";
@@ -91,14 +92,21 @@ export class Taker implements Disposable {
     return this.#lost.promise;
   }
 
-  /** Tells who steers now, if anybody does, that somebody is coming. */
-  async announce(): Promise<void> {
+  /**
+   * Tells who steers now, if anybody does, that somebody is coming.
+   *
+   * @returns whether somebody does: all that is served is that one's, until
+   *   `finish`
+   */
+  async announce(): Promise<boolean> {
     this.#talk ??= await this.#begin();
-    const { holder } = this.#talk ?? {};
-    if (holder === undefined) return;
+    const { lockName } = this.#options;
+    const holder = this.#talk?.holder ?? await steeringLockHolder(lockName);
+    if (holder === undefined) return false;
     logger.info("Taking over from another kube-portal as soon as possible", {
       from: holder.heldBy,
     });
+    return true;
   }
 
   /**
@@ -150,11 +158,6 @@ export class Taker implements Disposable {
     await this.#takeRealLock();
     this.#options.sockets?.setShared(false);
     logger.info("Took over", { from: talk.holder.heldBy });
-  }
-
-  /** Whether another process is being taken over from. */
-  get isTaking(): boolean {
-    return this.#talk !== undefined;
   }
 
   [Symbol.dispose](): void {

@@ -127,6 +127,20 @@ Deno.test("daemonset: its files are a configuration and a kubeconfig that the pr
   assert.equal(loaded.credential.type, "token-file");
 });
 
+Deno.test("daemonset: the next pod of a node starts beside the old one, and takes over", async () => {
+  const { spec } = (await objects()).at(-1);
+  assert.deepEqual(spec.updateStrategy, {
+    type: "RollingUpdate",
+    rollingUpdate: { maxUnavailable: 0, maxSurge: 1 },
+  });
+  const { containers: [container], ...pod } = spec.template.spec;
+  assert.ok(container.args.includes("--take-over"));
+  // A second pod could not be placed on a node where its ports are taken.
+  assert.equal(container.ports, undefined);
+  // Waiting for the next one, and then draining: 8 s and 20 s.
+  assert.ok(pod.terminationGracePeriodSeconds > 28);
+});
+
 for (const steer of STEERS) {
   Deno.test(`daemonset --steer ${steer} has no privilege beside its capabilities`, async () => {
     const { spec } = (await objects(`--steer=${steer}`)).at(-1).spec.template;

@@ -18,7 +18,8 @@ import {
 } from "../support/node_cluster.ts";
 
 const NODE_PORT = 30_080;
-const REQUESTS_A_SECOND = 100;
+/** Of each client. */
+const REQUESTS_A_SECOND = 200;
 
 for (const policy of ["Cluster", "Local"] as const) {
   testWith(
@@ -84,13 +85,25 @@ for (const policy of ["Cluster", "Local"] as const) {
         running.get(pod)?.kill("SIGKILL");
       };
       await heard(old1);
+      // And as many requests over a connection that is kept.
+      const kept = addresses.map(([client, ip, port]) =>
+        stack.use(
+          client.startDeno("test/support/held_client.ts", [
+            ip,
+            ...[port, 1_000 / REQUESTS_A_SECOND].map(String),
+            "again",
+          ]),
+        )
+      );
+      await Promise.all(kept.map((child) => child.waitFor("held")));
 
       await set(old1, old2, starting(new1));
       await set(old1, old2, new1);
       await heard(new1);
       await set(leaving(old1), old2, new1);
-      await set(old2, new1, starting(new2));
+      // It ends while it is listed still, as terminating.
       await gone(old1, "pod2 pod3");
+      await set(old2, new1, starting(new2));
       await set(leaving(old2), new1, new2);
       await heard(new2);
       // For a while no pod is ready: those that leave go on serving.
@@ -101,6 +114,11 @@ for (const policy of ["Cluster", "Local"] as const) {
       await set(new2);
       await gone(new1, "pod4");
 
+      for (const child of kept) {
+        child.kill("SIGTERM");
+        await child.ended;
+        assert.match(child.output, /^\d+ came back$/m);
+      }
       for (const child of clients) {
         child.kill("SIGTERM");
         await child.status;
@@ -108,7 +126,7 @@ for (const policy of ["Cluster", "Local"] as const) {
         const [, answered = "", failed] =
           /^(\d+) answered, (\d+) failed$/m.exec(child.output) ?? [];
         assert.equal(failed, "0", child.output);
-        assert.ok(Number(answered) > 50, child.output);
+        assert.ok(Number(answered) > 100, child.output);
       }
     },
   );

@@ -36,6 +36,7 @@ class SharingEngine extends FakeEngine {
     return Promise.resolve({
       address,
       route: ({ ip }) => said.push(`route ${ip}`),
+      start: () => said.push("start"),
       unroute: ({ ip }) => said.push(`unroute ${ip}`),
       close: () => said.push(`close ${address.port}`),
     });
@@ -77,6 +78,25 @@ Deno.test("SharedListeners opens one port for all, until nobody is left", async 
   ]);
   (await listen(listeners, engine, "10.96.0.3")).close();
   assert.equal(engine.said.at(-1), "close 20000");
+});
+
+Deno.test("SharedListeners accepts when all routes are known, and not while they go", async () => {
+  const engine = new SharingEngine();
+  const listeners = new SharedListeners(engine);
+  const first = await listen(listeners, engine, "10.96.0.1");
+  await listen(listeners, engine, "10.96.0.2");
+  listeners.start();
+  listeners.start();
+  listeners.close();
+  first.close();
+  assert.deepEqual(engine.said, [
+    "open 20000",
+    "route 10.96.0.1",
+    "route 10.96.0.2",
+    "start",
+    "close 20000",
+    "unroute 10.96.0.1",
+  ]);
 });
 
 Deno.test("SharedListeners tries again after the port could not be opened", async () => {

@@ -16,7 +16,7 @@ const RUN_TIMEOUT_MS = 30_000;
 
 export interface KubePortalOptions {
   /** Whose permissions it gets. Default: `start`. */
-  readonly task?: "start" | "demo";
+  readonly task?: "start" | "start:portable" | "demo";
   /** Beside PATH, HOME and what Deno needs. */
   readonly env?: Record<string, string>;
   /** Where it runs. Default: here. */

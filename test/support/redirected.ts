@@ -31,4 +31,5 @@ for (const ip of addresses) {
 }
 const last = addresses.at(-1) ?? "";
 listeners[ipFamily(last)].unroute({ ip: last, port: 80 });
+for (const listener of Object.values(listeners)) listener.start();
 print("ready\n");

@@ -4,8 +4,11 @@
  * sends a word and wants it back after the line that endpoint.ts answers first.
  *
  *     deno run steady_client.ts 10.96.0.10 80 150
+ *     deno run steady_client.ts 127.0.0.1 10256 50 /healthz
  *
- * The last argument is how many it makes in a second. Prints `started`, the
+ * The third argument is how many it makes in a second, also when it was busy
+ * with something else for a moment; with a path it asks an HTTP server for
+ * that, and wants 200. Prints `started`, the
  * name of each endpoint that it hears for the first time (`heard pod1`), and at
  * the end `N answered, M failed` and why.
  *
@@ -15,7 +18,10 @@ import { print } from "../../proxy/commands/terminal.ts";
 
 const TIMEOUT_MS = 5_000;
 
-const [ip = "", port = "", rate = "100"] = Deno.args;
+const [ip = "", port = "", rate = "100", path] = Deno.args;
+const question = path === undefined
+  ? "ping"
+  : `GET ${path} HTTP/1.1\r\nHost: ${ip}\r\nConnection: close\r\n\r\n`;
 const heard = new Set<string>();
 const failures: string[] = [];
 const open = new Set<Promise<void>>();
@@ -35,9 +41,13 @@ async function request(): Promise<string> {
       // Answered and closed long ago: the signal fires all the same.
     }
   });
-  await conn.write(new TextEncoder().encode("ping"));
-  await conn.closeWrite();
+  await conn.write(new TextEncoder().encode(question));
+  if (path === undefined) await conn.closeWrite();
   const answer = await new Response(conn.readable).text();
+  if (path !== undefined) {
+    if (/^HTTP\/1\.1 200 /.test(answer)) return path;
+    throw new Error(`answer "${answer.split("\r\n")[0]}"`);
+  }
   if (!answer.endsWith("\nping")) throw new Error(`answer "${answer}"`);
   return answer.split(" ")[0] ?? "";
 }
@@ -53,7 +63,12 @@ function begin(): void {
   done.then(() => open.delete(done));
 }
 
-const timer = setInterval(begin, 1_000 / Number(rate));
+const startedAt = performance.now();
+let begun = 0;
+const timer = setInterval(() => {
+  const due = (performance.now() - startedAt) / 1_000 * Number(rate);
+  for (; begun < due; begun++) begin();
+}, Math.min(20, 1_000 / Number(rate)));
 print("started\n");
 Deno.addSignalListener("SIGTERM", async () => {
   clearInterval(timer);

@@ -66,6 +66,8 @@ export interface SteeringStage {
   readonly pod2: Namespace;
   readonly outside: Namespace;
   readonly node2: Namespace;
+  /** With which the program is started. */
+  readonly flags: readonly string[];
   /** Starts the program, with more flags, and waits until it is ready. */
   start(...more: readonly string[]): Promise<Child>;
   /** Starts another command of it on the node. */
@@ -103,8 +105,18 @@ export async function steeringStage(
       prefix: [...prefix, "/usr/bin/env", `PATH=${tools.path}`],
     });
   const command = (...args: readonly string[]) => commandWith([], ...args);
+  const flags = [
+    `--steer=${steer}`,
+    "--service-cidr=10.96.0.0/16,fd00:96::/112",
+    `--hostname-override=${NODE_NAME}`,
+    "--healthz-bind-address=127.0.0.1:10256",
+    "--drain-timeout=1s",
+    `--iptables-sync-period=${SYNC_PERIOD_S}s`,
+    `--manifests=${objects.path}`,
+  ];
   return {
     steer,
+    flags,
     manifests: objects.path,
     node,
     pod1,
@@ -114,16 +126,7 @@ export async function steeringStage(
     command,
     commandWith,
     async start(...more) {
-      const proxy = stack.use(command(
-        `--steer=${steer}`,
-        "--service-cidr=10.96.0.0/16,fd00:96::/112",
-        `--hostname-override=${NODE_NAME}`,
-        "--healthz-bind-address=127.0.0.1:10256",
-        "--drain-timeout=1s",
-        `--iptables-sync-period=${SYNC_PERIOD_S}s`,
-        `--manifests=${objects.path}`,
-        ...more,
-      ));
+      const proxy = stack.use(command(...flags, ...more));
       await proxy.waitFor(" Ready ");
       return proxy;
     },

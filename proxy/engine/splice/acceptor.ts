@@ -123,6 +123,10 @@ export class Acceptor implements ListenerHost {
         const own = this.ownAddresses
           .add(address, route?.options.serviceAddress);
         this.#owned.set(listener, new Map([["", own]]));
+        for (const { destination, route } of command.routes ?? []) {
+          this.#own({ listener, destination, route });
+          accepting.setRoute(destination, route);
+        }
         return;
       }
       case "route":
@@ -157,7 +161,10 @@ export class Acceptor implements ListenerHost {
 
   /** A destination is led to a listener, or no longer. */
   #own(
-    { listener, destination, route }: Extract<Command, { type: "route" }>,
+    { listener, destination, route }: Omit<
+      Extract<Command, { type: "route" }>,
+      "type"
+    >,
   ): void {
     const owned = this.#owned.get(listener);
     const key = endpointKey(destination);

@@ -16,7 +16,8 @@ import type { ListeningSockets } from "../listening_sockets.ts";
 import type { DataThreads } from "./data_threads.ts";
 import type { EngineParts } from "./engine.ts";
 import { SpliceForwarder } from "./forwarder.ts";
-import type { Route } from "./messages.ts";
+import { formatHostPort } from "../../ip.ts";
+import type { Route, RouteTo } from "./messages.ts";
 
 export interface ListenerSetOptions {
   readonly threads: DataThreads;
@@ -27,6 +28,15 @@ export interface ListenerSetOptions {
 /** A listener, and the number by which the acceptor knows it. */
 export interface NumberedListener extends Listener {
   readonly number: number;
+}
+
+/** One that is bound. */
+export interface BoundListener extends NumberedListener {
+  /** Whose connections these are: one ServicePort's, or by destination. */
+  serve(routes: {
+    readonly route?: Route;
+    readonly routes?: readonly RouteTo[];
+  }): void;
 }
 
 export class ListenerSet {
@@ -41,24 +51,43 @@ export class ListenerSet {
   /**
    * Binds, and has the acceptor serve it.
    *
-   * @param route undefined: each connection's original destination says
    * @throws the error of the system
    */
-  listen(address: ListenAddress, route: Route | undefined): NumberedListener {
+  listen(address: ListenAddress, route: Route): NumberedListener {
+    const bound = this.bind(address, route.options.serviceAddress);
+    bound.serve({ route });
+    return bound;
+  }
+
+  /**
+   * Binds; clients wait until it is served.
+   *
+   * @throws the error of the system
+   */
+  bind(
+    address: ListenAddress,
+    serviceAddress: ListenAddress | undefined,
+  ): BoundListener {
     const { threads, sockets, freeBind } = this.#options;
-    const serviceAddress = route?.options.serviceAddress;
     const socket = sockets.open(address, { serviceAddress, freeBind });
     const number = ++this.#last;
-    threads.send(
-      { type: "listen", listener: number, ...socket, route },
-      "acceptor",
-    );
-    const listener: NumberedListener = {
+    let isServed = false;
+    const serve = (routes: Parameters<BoundListener["serve"]>[0]) => {
+      if (isServed) return;
+      isServed = true;
+      const { route } = routes;
+      const listen = { listener: number, ...socket, ...routes, route };
+      threads.send({ type: "listen", ...listen }, "acceptor");
+    };
+    const listener: BoundListener = {
       number,
       address: socket.address,
+      serve,
       close: () => {
         if (!this.#open.delete(listener)) return;
         sockets.close(socket);
+        // It is for the acceptor to close the descriptor.
+        if (!isServed) serve({});
         threads.send({ type: "unlisten", listener: number }, "acceptor");
       },
     };
@@ -76,8 +105,16 @@ export function listenForRedirected(
   { listeners, threads }: EngineParts,
   address: ListenAddress,
 ): RedirectedListener {
-  const listener = listeners.listen(address, undefined);
+  const listener = listeners.bind(address, undefined);
+  /** Until it is started; then the acceptor has them. */
+  let waiting: Map<string, RouteTo> | undefined = new Map();
   const setRoute = (destination: ListenAddress, route: Route | undefined) => {
+    if (waiting !== undefined) {
+      const key = formatHostPort(destination.ip, destination.port);
+      if (route === undefined) waiting.delete(key);
+      else waiting.set(key, { destination, route });
+      return;
+    }
     const { number } = listener;
     threads.send(
       { type: "route", listener: number, destination, route },
@@ -87,6 +124,12 @@ export function listenForRedirected(
   return {
     address: listener.address,
     close: listener.close,
+    start() {
+      if (waiting === undefined) return;
+      const routes = [...waiting.values()];
+      waiting = undefined;
+      listener.serve({ routes });
+    },
     route(
       destination: ListenAddress,
       forwarder: Forwarder,

@@ -54,6 +54,8 @@ export type Command =
     readonly address: ListenAddress;
     /** Whose connections these are; undefined: their original destination says. */
     readonly route: Route | undefined;
+    /** What is known by original destination from the start. */
+    readonly routes?: readonly RouteTo[];
   }
   | {
     readonly type: "route";
@@ -80,6 +82,12 @@ export type Command =
   /** It has drained. */
   | { readonly type: "forget"; readonly port: number }
   | { readonly type: "close" };
+
+/** A destination, and whose its connections are. */
+export interface RouteTo {
+  readonly destination: ListenAddress;
+  readonly route: Route;
+}
 
 /** The ServicePort that a connection belongs to, and how its client came in. */
 export interface Route {

@@ -96,6 +96,8 @@ testWith(
     const got = opened.map(({ address }) => taken.open(address));
     const finished = next.finish();
     assert.equal(await old.giver.given, VERSION);
+    // Also when there is nobody left to wait for.
+    assert.equal(await old.giver.stopping(LIMIT_MS), true);
     await old.leave();
     await finished;
     assert.deepEqual(old.said, ["pause"]);

@@ -1,0 +1,146 @@
+/**
+ * One process takes over from another while clients go on: by every strategy,
+ * with the whole program on a node in a network namespace.
+ */
+import assert from "node:assert/strict";
+import type { Child } from "../support/child.ts";
+import { ffi } from "../support/ffi.ts";
+import { program, testWith } from "../support/needs.ts";
+import { type Namespace, netns } from "../support/netns.ts";
+import {
+  NODE_PORTS,
+  PORTS,
+  type SteeringStage,
+  steeringStage,
+  STRATEGIES,
+  type StrategyName,
+  WEB,
+} from "../support/steering_stage.ts";
+
+/** New connections a second, from a pod and from outside together. */
+const RATE = { pod: 400, outside: 100, admin: 40 };
+const HEALTH_PORT = 10256;
+const METRICS_PORT = 10249;
+
+const CASES: readonly [StrategyName, ...string[]][] = [
+  ["portal"],
+  ["route"],
+  ["redirect, iptables-nft"],
+  ["redirect, nft"],
+  // It has no descriptors of its own, and gets other ports.
+  ["redirect, iptables-nft", "--engine=portable"],
+];
+
+/** Clients of everything that is to go on, and none of which may fail. */
+class Load implements AsyncDisposable {
+  readonly #stack = new AsyncDisposableStack();
+  readonly #children: Child[] = [];
+
+  async begin(
+    from: Namespace,
+    ...args: readonly (string | number)[]
+  ): Promise<void> {
+    const script = "test/support/steady_client.ts";
+    const child = this.#stack.use(from.startDeno(script, args.map(String)));
+    this.#children.push(child);
+    await child.waitFor(/^heard /m);
+  }
+
+  /** @returns how many were answered */
+  async end(): Promise<number> {
+    let total = 0;
+    for (const child of this.#children) {
+      child.kill("SIGTERM");
+      await child.status;
+      await child.ended;
+      const [, answered = "", failed] =
+        /^(\d+) answered, (\d+) failed$/m.exec(child.output) ?? [];
+      assert.equal(failed, "0", child.output);
+      total += Number(answered);
+    }
+    return total;
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.#stack.disposeAsync();
+  }
+}
+
+async function loadOn({ node, pod2, outside }: SteeringStage): Promise<Load> {
+  const load = new Load();
+  await load.begin(pod2, WEB[0], PORTS.service, RATE.pod);
+  await load.begin(outside, node.ipv4, NODE_PORTS.web, RATE.outside);
+  await load.begin(node, "127.0.0.1", HEALTH_PORT, RATE.admin, "/healthz");
+  await load.begin(node, "127.0.0.1", METRICS_PORT, RATE.admin, "/proxyMode");
+  return load;
+}
+
+for (const [strategy, ...flags] of CASES) {
+  testWith(
+    [netns, ffi, ...STRATEGIES[strategy].programs.map(program)],
+    `a new process takes over by ${
+      [strategy, ...flags].join(" ")
+    }: none of 500 new connections a second fails, and open ones go on`,
+    async () => {
+      await using stack = new AsyncDisposableStack();
+      const stage = await steeringStage(stack, strategy);
+      const start = () =>
+        stage.start("--take-over", "--drain-timeout=20s", ...flags);
+      let old = await start();
+      await using load = await loadOn(stage);
+      for (let round = 0; round < 2; round++) {
+        await using held = stage.pod2.startDeno(
+          "test/support/held_client.ts",
+          [WEB[0], String(PORTS.service)],
+        );
+        await held.waitFor("held");
+        const next = await start();
+        assert.match(next.output, /Took over/);
+        await old.waitFor("Stopping at the take-over");
+        held.kill("SIGTERM");
+        await held.ended;
+        assert.match(held.output, /^\d+ came back$/m);
+        assert.equal((await old.status).code, 0);
+        await old.ended;
+        old = next;
+      }
+      await load.end();
+    },
+  );
+}
+
+testWith(
+  [netns, ffi],
+  "a new process in another container adopts the portal of the old one",
+  async () => {
+    await using stack = new AsyncDisposableStack();
+    const stage = await steeringStage(stack, "portal");
+    // Folders of its own, as in a pod: the name of the namespace is not there.
+    const container = [
+      ...["unshare", "--mount", "--propagation=private", "sh", "-c"],
+      'mkdir -p /run/netns; mount -t tmpfs tmpfs /run/netns; exec "$@"',
+      "sh",
+    ];
+    const start = async () => {
+      const { commandWith, flags } = stage;
+      const child = stack.use(commandWith(container, ...flags, "--take-over"));
+      await child.waitFor(" Ready ");
+      return child;
+    };
+    const old = await start();
+    await using load = await loadOn(stage);
+    const portal = async () =>
+      (await stage.node.run(["ip", "link", "show", "kube-portal0"]))
+        .split(":")[0];
+    const before = await portal();
+    const next = await start();
+    assert.match(next.output, /Took over/);
+    assert.equal((await old.status).code, 0);
+    // The folder of the old one is gone with it; the namespace is not.
+    assert.equal(await portal(), before);
+    const last = await start();
+    assert.match(last.output, /Took over/);
+    assert.equal(await portal(), before);
+    await load.end();
+  },
+);
