@@ -192,6 +192,8 @@ function container(
       "--hostname-override=$(NODE_NAME)",
       `--steer=${steer}`,
       "--take-over",
+      // The kubelet would start it again, and it would take over in its turn.
+      "--stay-when-replaced",
     ],
     env: [{
       name: "NODE_NAME",

@@ -174,6 +174,11 @@ export const RUN_FLAGS = {
     help:
       "Take over from a kube-portal that runs here, listening sockets included; it ends then.",
   },
+  "stay-when-replaced": {
+    type: "boolean",
+    help:
+      "After another kube-portal took over, stay until told to stop: for supervisors that would start it again.",
+  },
   engine: {
     type: "string",
     choices: ["auto", "portable", "splice"],

@@ -5,12 +5,17 @@
  *
  * @module
  */
+import { systemClock } from "../../watch/mod.ts";
 import { ListeningSockets } from "../engine/listening_sockets.ts";
 import type { NetworkNamespaces } from "../engine/network_namespaces.ts";
 import { type Libc, NoLibcError, openLibc } from "../engine/splice/libc.ts";
 import { Giver } from "../handover/giver.ts";
 import { Taker } from "../handover/taker.ts";
-import type { SteeringLock, TakeLock } from "../rules/mod.ts";
+import {
+  type SteeringLock,
+  steeringLockHolder,
+  type TakeLock,
+} from "../rules/mod.ts";
 import type { RunningProxy } from "./start_proxy.ts";
 import { VERSION } from "./version.ts";
 
@@ -22,6 +27,10 @@ const ANNOUNCED_MS = 8_000;
  * binds it: sockets that were not handed over.
  */
 const CLOSING_MS = 20;
+
+/** How long nobody may steer before the one that took over is held to be gone. */
+const SUCCESSOR_GONE_MS = 5_000;
+const LOOK_MS = 1_000;
 
 /** Sockets that can be handed over; none where there is no FFI. */
 export class HandedSockets implements Disposable {
@@ -147,6 +156,21 @@ export class HandOver implements Disposable {
     await new Promise((resolve) => setTimeout(resolve, CLOSING_MS));
     this.#lock?.[Symbol.dispose]();
     await this.#giver?.left();
+  }
+
+  /**
+   * Resolves when nobody has steered for a while, so that whoever took over has
+   * not merely been started again.
+   */
+  async untilNobodySteers(signal: AbortSignal): Promise<void> {
+    let freeSince: number | undefined;
+    while (!signal.aborted) {
+      const isFree = await steeringLockHolder() === undefined;
+      freeSince = isFree ? freeSince ?? performance.now() : undefined;
+      const freeMs = performance.now() - (freeSince ?? Infinity);
+      if (freeMs >= SUCCESSOR_GONE_MS) return;
+      await systemClock.delay(LOOK_MS, signal).catch(() => {});
+    }
   }
 
   /** Gives the lock back. */

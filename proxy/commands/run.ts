@@ -275,8 +275,9 @@ export async function runCommand(args: readonly string[]): Promise<number> {
       proxy.setAddresses(addressSettings(changed));
     },
   });
+  const signalled = untilSignal();
   const asked = await Promise.race([
-    untilSignal(),
+    signalled,
     handOver.given.then((version) => `the take-over by version ${version}`),
     handOver.lost,
     choice?.failed ?? proxy.failed,
@@ -297,6 +298,9 @@ export async function runCommand(args: readonly string[]): Promise<number> {
     const leaving = servers.map((each) => each.leave());
     await proxy.stop(cut, () => handOver.leave());
     await Promise.all(leaving);
+    if (flags["stay-when-replaced"]) {
+      await stay(signalled, handOver);
+    }
   } else {
     const steering = await proxy.stop(cut);
     for (const each of servers) await each[Symbol.asyncDispose]();
@@ -309,6 +313,22 @@ export async function runCommand(args: readonly string[]): Promise<number> {
   client?.[Symbol.dispose]();
   logger.info("Stopped");
   return 0;
+}
+
+/**
+ * There is nothing left to do, and a supervisor would start what ends again.
+ * Where the one that took over is no more, that is just what is wanted.
+ */
+async function stay(
+  signalled: Promise<unknown>,
+  handOver: HandOver,
+): Promise<void> {
+  logger.info("Replaced; staying until told to stop, or until nobody steers");
+  const leaving = new AbortController();
+  const alone = handOver.untilNobodySteers(leaving.signal);
+  await Promise.race([signalled, alone]);
+  leaving.abort();
+  await alone;
 }
 
 const CLEANUP_TIMEOUT_MS = 10_000;

@@ -135,6 +135,8 @@ Deno.test("daemonset: the next pod of a node starts beside the old one, and take
   });
   const { containers: [container], ...pod } = spec.template.spec;
   assert.ok(container.args.includes("--take-over"));
+  // Else the kubelet would start again what has ended, to take over in turn.
+  assert.ok(container.args.includes("--stay-when-replaced"));
   // A second pod could not be placed on a node where its ports are taken.
   assert.equal(container.ports, undefined);
   // Waiting for the next one, and then draining: 8 s and 20 s.

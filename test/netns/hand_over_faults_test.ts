@@ -91,13 +91,13 @@ testWith(
     assert.match(third.output, /Took over/);
     // What the second one had accepted is all that may be lost.
     const failed = await failures();
-    assert.ok(failed <= 5, `${failed} failed`);
+    assert.ok(failed <= RATE / 10, `${failed} failed`);
   },
 );
 
 testWith(
   [netns, ffi],
-  "who dies while it hands over is succeeded, and only what it had open is lost",
+  "who dies while it hands over is succeeded within a second",
   async () => {
     await using stack = new AsyncDisposableStack();
     const stage = await stageOn(stack);
@@ -107,8 +107,9 @@ testWith(
     await old.waitFor("Handing over");
     old.kill("SIGKILL");
     await next.waitFor(" Ready ");
+    // Its sockets were there already, or not: then it is as after a crash.
     const failed = await failures();
-    assert.ok(failed <= 5, `${failed} failed`);
+    assert.ok(failed <= RATE, `${failed} failed`);
     // It holds the lock: the next one takes over from it.
     const last = await stage.ready();
     assert.match(last.output, /Took over/);
@@ -171,6 +172,27 @@ testWith(
     assert.equal((await old.status).code, 0);
     assert.equal(await failures(), 0);
     assert.match(next.output, /Took over/);
+  },
+);
+
+testWith(
+  [netns, ffi],
+  "with --stay-when-replaced a process ends when it is told to, or when nobody steers",
+  async () => {
+    await using stack = new AsyncDisposableStack();
+    const stage = await stageOn(stack);
+    const flag = "--stay-when-replaced";
+    const [first, second, third] = [
+      await stage.ready(flag),
+      await stage.ready(flag),
+      await stage.ready(flag),
+    ];
+    await first.waitFor("Replaced; staying");
+    await second.waitFor("Replaced; staying");
+    first.kill("SIGTERM");
+    assert.equal((await first.status).code, 0);
+    third.kill("SIGKILL");
+    assert.equal((await second.status).code, 0);
   },
 );
 
