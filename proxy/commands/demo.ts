@@ -13,7 +13,8 @@ import {
   systemClock,
 } from "../../watch/mod.ts";
 import { createApiServer } from "../../watch/apiserver/mod.ts";
-import { createPortableEngine } from "../engine/portable/engine.ts";
+import { chooseEngine } from "../engine/choose_engine.ts";
+import type { Engine } from "../engine/engine.ts";
 import { chooseSteering, interfaceAddresses } from "../rules/mod.ts";
 import { healthApp } from "../status/server.ts";
 import { bindAddress, listenApiserver, serveHttp } from "./addresses.ts";
@@ -30,6 +31,7 @@ import { serviceTable, tryThis } from "./demo_words.ts";
 import { isLoopback } from "../ip.ts";
 import { DEMO_FLAGS } from "./flag_tables.ts";
 import { parseFlags, wholeNumber } from "./flags.ts";
+import { writeEvents } from "./service_events.ts";
 import { untilSignal } from "./signals.ts";
 import { measuredClient } from "./measured_client.ts";
 import { EventFeed } from "../status/event_feed.ts";
@@ -85,9 +87,25 @@ export async function demoCommand(args: readonly string[]): Promise<number> {
   );
   await createSamples(client, pods);
   const counters = new ProxyCounters();
+  // The task asks for the network alone: then it is the portable one.
+  const engine = await chooseEngine("auto", { clock: systemClock });
+  stack.use(engine.engine);
+  const measured = measuredClient(client, counters);
   const proxy = stack.adopt(
-    startDemoProxy(measuredClient(client, counters), counters),
+    startDemoProxy(measured, { counters, engine: engine.engine }),
     async (proxy) => void await proxy.stop(AbortSignal.timeout(DRAIN_MS)),
+  );
+  const eventsEnd = new AbortController();
+  stack.adopt(
+    writeEvents(measured, {
+      proxy,
+      clock: systemClock,
+      signal: eventsEnd.signal,
+    }),
+    (writing) => {
+      eventsEnd.abort();
+      return writing;
+    },
   );
   const health = healthAddress && stack.adopt(
     await serveHttp({
@@ -136,7 +154,7 @@ export async function demoCommand(args: readonly string[]): Promise<number> {
         metrics: metrics?.addr,
       }),
     );
-    await Promise.race([untilSignal(), proxy.failed]);
+    await Promise.race([untilSignal(), proxy.failed, engine.failed]);
     return 0;
   }
 
@@ -157,7 +175,7 @@ function demoConfigz(): Record<string, unknown> {
 
 function startDemoProxy(
   client: ApiClient,
-  counters: ProxyCounters,
+  { counters, engine }: { counters: ProxyCounters; engine: Engine },
 ): RunningProxy {
   return startProxy({
     source: (signal) =>
@@ -170,7 +188,7 @@ function startDemoProxy(
     nodeName: DEMO_NODE,
     apiServers: new Set(["127.0.0.1"]),
     interfaceIps: interfaceAddresses,
-    engine: createPortableEngine({ clock: systemClock }),
+    engine,
     clock: systemClock,
     counters,
     steering: async (known, signal) => {

@@ -13,6 +13,7 @@ import {
 } from "../support/kube_portal.ts";
 import { type Namespace, netns, Network } from "../support/netns.ts";
 import { testWith } from "../support/needs.ts";
+import { eventually } from "../support/loopback.ts";
 import { print } from "../../proxy/commands/terminal.ts";
 
 const READY_WITHIN_MS = 30_000;
@@ -182,3 +183,27 @@ testWith(
     );
   },
 );
+
+Deno.test("demo tells the owner of a Service what is wrong, by an Event", async () => {
+  await using place = await Place.find();
+  if (place.namespace === undefined) return;
+  const { namespace } = place;
+  await using demo = place.demo();
+  await demo.waitFor("Ctrl-C ends it.", READY_WITHIN_MS);
+  const server = "http://127.0.0.1:8001/api/v1/namespaces/default";
+  const annotations = { "kube-portal.dev/balancer": "fastest" };
+  await namespace.run([
+    "curl",
+    "-sSf",
+    "-XPATCH",
+    "-HContent-Type: application/merge-patch+json",
+    "-d",
+    JSON.stringify({ metadata: { annotations } }),
+    `${server}/services/addon-nexus`,
+  ]);
+  await eventually(
+    "an Event",
+    () => namespace.run(["curl", "-sSf", `${server}/events`]),
+    (events) => /"reason":\s*"Unsupported"/.test(events),
+  );
+});
