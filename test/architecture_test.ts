@@ -126,6 +126,7 @@ const PURE = [
   "proxy/rules/modes/nftables/compile.ts",
   "proxy/rules/modes/nftables/installed_table.ts",
   "proxy/rules/modes/nftables/listing.ts",
+  "proxy/rules/modes/nftables/mark.ts",
   "proxy/rules/modes/nftables/matches.ts",
   "proxy/rules/modes/nftables/names.ts",
   "proxy/rules/modes/nftables/part_commands.ts",

@@ -50,7 +50,7 @@ export const KUBE_PROXY_FLAGS = {
     value: "MODE",
     field: "mode",
     help:
-      "userspace, which is what nothing means, or iptables: the kernel's rules, as kube-proxy writes them.",
+      "userspace, which is what nothing means, or iptables or nftables: the kernel's rules, as kube-proxy writes them.",
   },
   "bind-address": {
     type: "string",

@@ -14,7 +14,11 @@ export const KIND = "KubeProxyConfiguration";
 export const PROXY_MODE = "userspace";
 
 /** Modes that run here; but for ours they are upstream's. */
-export const PROXY_MODES: readonly string[] = [PROXY_MODE, "iptables"];
+export const PROXY_MODES: readonly string[] = [
+  PROXY_MODE,
+  "iptables",
+  "nftables",
+];
 
 const SECOND_MS = 1_000;
 const MINUTE_MS = 60 * SECOND_MS;

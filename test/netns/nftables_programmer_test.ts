@@ -8,6 +8,7 @@ import {
   type ModeInput,
   modeInput,
 } from "../../proxy/rules/modes/mode_input.ts";
+import { nftablesDriver } from "../../proxy/rules/modes/nftables/driver.ts";
 import { NftablesProgrammer } from "../../proxy/rules/modes/nftables/nftables_programmer.ts";
 import { goldenInput, goldenText } from "../support/golden.ts";
 import { program, testWith } from "../support/needs.ts";
@@ -233,6 +234,8 @@ testWith(
         assert.ok(!await programmer.isIntact(SIGNAL));
         await programmer.program(golden, ALL, SIGNAL);
         assert.deepEqual(await listing(net.node), whole);
+        const { readMark } = nftablesDriver(net.node.runner);
+        assert.ok(await readMark(SIGNAL) !== undefined);
       });
     }
   },
@@ -283,5 +286,34 @@ testWith(
       assert.equal(text.includes("nat-output jump services"), isLast);
     }
     assert.ok(await programmer.isIntact(SIGNAL));
+  },
+);
+
+testWith(
+  NEEDS,
+  "[10.35] the driver marks what is its own, and cleans up no more than that",
+  async () => {
+    await using net = await Network.create({ pods: 0 });
+    const driver = nftablesDriver(net.node.runner);
+    await net.node.run(["nft", "add table ip somebody"]);
+    assert.equal(await driver.readMark(SIGNAL), undefined);
+    await driver.writeMark(new Map(), SIGNAL);
+    await driver.writeMark(new Map(), SIGNAL);
+    assert.deepEqual(await driver.readMark(SIGNAL), new Map());
+    assert.deepEqual(driver.sysctls(DEFAULT_MODE_SETTINGS), []);
+    for (const programmer of driver.programmers) {
+      const golden = goldenInput("nftables", programmer.family);
+      await programmer.program(golden, ALL, SIGNAL);
+    }
+    for (const programmer of driver.programmers) {
+      await programmer.cleanup(SIGNAL);
+      await programmer.cleanup(SIGNAL);
+    }
+    await driver.removeMark(SIGNAL);
+    assert.equal(await driver.readMark(SIGNAL), undefined);
+    assert.equal(
+      (await net.node.run(["nft", "list", "ruleset"])).trim(),
+      "table ip somebody {\n}",
+    );
   },
 );

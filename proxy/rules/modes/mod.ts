@@ -8,12 +8,13 @@ import { type CommandRunner, systemRunner } from "../command.ts";
 import { iptablesDriver } from "./iptables/driver.ts";
 import { cleanupKernelMode } from "./kernel_proxier.ts";
 import type { KernelModeDriver } from "./kernel_programmer.ts";
+import { nftablesDriver } from "./nftables/driver.ts";
 import { KERNEL_MODES, type KernelMode } from "./mode_input.ts";
 
 /** Every mode that runs. */
 const DRIVERS: Readonly<
   Partial<Record<KernelMode, (runner: CommandRunner) => KernelModeDriver>>
-> = { iptables: iptablesDriver };
+> = { iptables: iptablesDriver, nftables: nftablesDriver };
 
 /** Whether a mode is one of the kernel's. */
 export function isKernelMode(mode: string): mode is KernelMode {

@@ -27,6 +27,7 @@ import type { ModeInput } from "../mode_input.ts";
 import { Commands } from "./commands.ts";
 import { InstalledTable } from "./installed_table.ts";
 import { type ExistingTable, parseExisting } from "./listing.ts";
+import { markCommands } from "./mark.ts";
 import { TABLE } from "./names.ts";
 import { probeText } from "./probe.ts";
 
@@ -98,7 +99,10 @@ export class NftablesProgrammer implements KernelProgrammer {
   async #replace(input: ModeInput, signal: AbortSignal): Promise<number> {
     const table = new InstalledTable(input);
     const transactions = table.replace(input, await this.#existing(signal));
-    for (const lines of transactions) await this.#run(lines, signal);
+    const mark = markCommands(this.family);
+    for (const [i, lines] of transactions.entries()) {
+      await this.#run(i === 0 ? [...mark, ...lines] : lines, signal);
+    }
     this.#take(table);
     return transactions.flat().filter(isWrite).length;
   }
