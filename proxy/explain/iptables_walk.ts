@@ -67,6 +67,9 @@ export function iptablesMode(
     machine,
     atHook: (hook, course) =>
       throughTables(course, TABLES[hook], (course, table) => {
+        if (table === "nat" && course.packet.isConfirmed) {
+          return [{ course, verdict: "continue" }];
+        }
         const chain = hook.toUpperCase();
         const jumps = program.tables.find(({ name }) => name === table)?.jumps;
         const rules = jumps?.filter((jump) => jump.chain === chain) ?? [];

@@ -71,6 +71,9 @@ export function ipvsMode(
     atHook: (hook, course) =>
       throughTables(course, TABLES[hook], (course, table) => {
         if (table === "ipvs") return throughIpvs(course, { hook, program });
+        if (table === "nat" && course.packet.isConfirmed) {
+          return [{ course, verdict: "continue" }];
+        }
         const chain = hook.toUpperCase();
         const jumps = program.jumps.filter((jump) =>
           jump.table === table && jump.chain === chain

@@ -51,7 +51,10 @@ export function nftablesMode(
       throughTables(
         course,
         baseChains(table, hook),
-        (course, chain) => inChain(course, chain, hook),
+        (course, chain) =>
+          chain.hook?.type === "nat" && course.packet.isConfirmed
+            ? [{ course, verdict: "continue" }]
+            : inChain(course, chain, hook),
       ),
   };
 

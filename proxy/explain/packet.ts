@@ -35,6 +35,8 @@ export interface Packet extends Connection {
   readonly mark: number;
   /** Its destination was translated. */
   readonly isTranslated: boolean;
+  /** It has left once: what NAT has to say of its connection was said. */
+  readonly isConfirmed: boolean;
 }
 
 /** What of a machine decides where packets go. */
@@ -109,6 +111,7 @@ export function firstPacket(
     inInterface: origin === "node" ? undefined : machine.interfaces[origin],
     mark: 0,
     isTranslated: false,
+    isConfirmed: false,
   };
 }
 

@@ -7,6 +7,8 @@
  *                                        └─► forward ──┐
  *     the node's own ─► output ─► routing ─────────────┴─► postrouting ─►
  *
+ * What the node sends to itself goes out by `lo` and arrives there, past NAT.
+ *
  * @module
  */
 import type { Course, Left } from "./course.ts";
@@ -42,7 +44,7 @@ export function traverse(connection: Connection, mode: WalkedMode): Branch[] {
       .flatMap((end) =>
         "outcome" in end || !isLocal(end)
           ? [end]
-          : through(["input"], end, mode)
+          : through(["prerouting", "input"], byLoopback(end), mode)
       )
       .map(toBranch(isLocal));
   }
@@ -58,6 +60,11 @@ export function traverse(connection: Connection, mode: WalkedMode): Branch[] {
       );
     })
     .map(toBranch(isLocal));
+}
+
+function byLoopback(course: Course): Course {
+  const packet = { ...course.packet, inInterface: "lo", isConfirmed: true };
+  return { ...course, packet };
 }
 
 /** A course that is at its end before its last hook. */

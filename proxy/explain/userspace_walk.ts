@@ -51,7 +51,8 @@ export function userspaceMode(
     machine,
     atHook(hook, course) {
       // Once, where the packet comes to the node; a socket has it from there.
-      if (hook !== "prerouting" && hook !== "output") {
+      const isFirst = hook === "output" || hook === "prerouting";
+      if (!isFirst || course.packet.isConfirmed) {
         return [{ course, verdict: "continue" }];
       }
       const { packet } = course;
