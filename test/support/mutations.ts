@@ -69,7 +69,7 @@ interface Place {
 
 /** A copy of `value`, changed in one place. */
 export function mutate(value: unknown, mutation: Mutation): unknown {
-  const root = { value: structuredClone(value) };
+  const root = { value: copy(value) };
   const places = placesIn(root);
   const { parent, key } = places[mutation.at % places.length]!;
   const holder = parent as Record<string | number, unknown>;
@@ -89,9 +89,7 @@ export function mutate(value: unknown, mutation: Mutation): unknown {
       const other = places[mutation.with % places.length]!;
       const its = other.parent as Record<string | number, unknown>;
       // By copies, or a value could come to hold itself.
-      const [mine, theirs] = [holder[key], its[other.key]].map((one) =>
-        structuredClone(one)
-      );
+      const [mine, theirs] = [holder[key], its[other.key]].map(copy);
       holder[key] = theirs;
       its[other.key] = mine;
       break;
@@ -107,10 +105,19 @@ export function mutate(value: unknown, mutation: Mutation): unknown {
   return root.value;
 }
 
+/** Not structuredClone, which falls over what is too deep; JSON does not. */
+function copy(value: unknown): unknown {
+  return value === undefined ? value : JSON.parse(JSON.stringify(value));
+}
+
+/** Deeper than any field, and less deep than what is odd. */
+const DEEPEST_PLACE = 50;
+
 /** Every place that a value is in, the outermost first. */
 function placesIn(root: Record<string, unknown>): Place[] {
   const found: Place[] = [];
-  const visit = (parent: Place["parent"]) => {
+  const visit = (parent: Place["parent"], depth: number) => {
+    if (depth > DEEPEST_PLACE) return;
     const keys = Array.isArray(parent)
       ? parent.map((_, index) => index)
       : Object.keys(parent);
@@ -118,11 +125,11 @@ function placesIn(root: Record<string, unknown>): Place[] {
       found.push({ parent, key });
       const value = (parent as Record<string | number, unknown>)[key];
       if (typeof value === "object" && value !== null) {
-        visit(value as Place["parent"]);
+        visit(value as Place["parent"], depth + 1);
       }
     }
   };
-  visit(root);
+  visit(root, 0);
   return found;
 }
 

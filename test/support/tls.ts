@@ -28,13 +28,17 @@ export interface TestServer extends AsyncDisposable {
 /** Serves `handler`; disposing it cuts what is open. */
 export function serveTls(
   handler: (request: Request) => Response | Promise<Response>,
-  options: { certificate?: "server" | "named-server" } = {},
+  options: {
+    certificate?: "server" | "named-server";
+    /** Default: any free one. */
+    port?: number;
+  } = {},
 ): TestServer {
   const name = options.certificate ?? "server";
   const stop = new AbortController();
   const server = Deno.serve({
     hostname: "127.0.0.1",
-    port: 0,
+    port: options.port ?? 0,
     cert: tlsText(`${name}.crt`),
     key: tlsText(`${name}.key`),
     signal: stop.signal,

@@ -53,6 +53,8 @@ const MAX_LOGGED = 10_000;
 export class Faults {
   /** How watches are answered from now on. */
   watchMode: WatchMode = "stream";
+  /** Who does not show this bearer token is answered 401; undefined: nobody is. */
+  token: string | undefined;
   #requests: LoggedRequest[] = [];
   #answers: { answer: FaultyAnswer; left: number }[] = [];
   readonly #store: Store;
@@ -118,11 +120,18 @@ export class Faults {
     this.#watches.break();
   }
 
-  /** Logs a request; a faulty answer is thrown. Called once for each. */
-  admit(request: LoggedRequest): void {
+  /**
+   * Logs a request; a faulty answer is thrown. Called once for each.
+   *
+   * @param authorization the header, if there is one
+   */
+  admit(request: LoggedRequest, authorization?: string | null): void {
     this.#requests.push(request);
     if (this.#requests.length >= 2 * MAX_LOGGED) {
       this.#requests = this.#requests.slice(-MAX_LOGGED);
+    }
+    if (this.token !== undefined && authorization !== `Bearer ${this.token}`) {
+      throw new FaultyResponse({ status: 401 });
     }
     const entry = this.#answers.find(({ answer }) =>
       answer.match?.(request) ?? true

@@ -215,7 +215,10 @@ class EmbeddedServer implements ApiServer {
     try {
       const { pathname, search } = new URL(request.url);
       checkAccess(request, this.#hosts);
-      this.faults.admit({ method: request.method, url: pathname + search });
+      this.faults.admit(
+        { method: request.method, url: pathname + search },
+        request.headers.get("authorization"),
+      );
       return await this.#app.fetch(request);
     } catch (error) {
       await request.body?.cancel().catch(() => {});
