@@ -10,18 +10,18 @@ import { CidrSet } from "../admission.ts";
 import { DescriptorShare } from "../descriptor_share.ts";
 import type { Engine, NamespaceOpener } from "../engine.ts";
 import { OwnAddresses } from "../own_addresses.ts";
+import {
+  FlowLimits,
+  UDP_FLOWS_MAX,
+  UDP_FLOWS_PER_PORT_MAX,
+  UDP_TIMEOUT_MS,
+} from "../udp_flows.ts";
 import { BufferPool } from "./buffers.ts";
 import { ClosingSockets } from "./closing_sockets.ts";
 import { DIAL_TIMEOUTS_MS } from "./dial.ts";
 import { PortableForwarder } from "./forwarder.ts";
 import { LINGER_MS } from "./splice.ts";
 import { ReceiveBuffers } from "./udp_buffers.ts";
-import {
-  FlowLimits,
-  UDP_FLOWS_MAX,
-  UDP_FLOWS_PER_PORT_MAX,
-  UDP_TIMEOUT_MS,
-} from "./udp_flows.ts";
 import { UdpForwarder } from "./udp_forwarder.ts";
 
 export interface PortableEngineOptions {

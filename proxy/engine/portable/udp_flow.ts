@@ -9,7 +9,7 @@
 import { endpointKey } from "../../load_balancer.ts";
 import { type Admission, peerIp } from "../admission.ts";
 import type { EndpointAddress } from "../engine.ts";
-import type { TimedFlow } from "./udp_flows.ts";
+import type { TimedFlow } from "../udp_flows.ts";
 import { UdpSocket, type UdpSocketOptions } from "./udp_socket.ts";
 
 /** A listener, as flows see it. */
@@ -32,7 +32,9 @@ export interface Datagram {
   madeRoom?: boolean;
 }
 
-export interface Flow extends TimedFlow {
+export interface Flow extends TimedFlow<Flow> {
+  /** Names its client. */
+  readonly key: string;
   readonly door: Door;
   readonly client: Deno.NetAddr;
   readonly endpoint: EndpointAddress;
@@ -60,6 +62,8 @@ export function openFlow(
   return {
     key,
     usedAt: 0,
+    older: undefined,
+    newer: undefined,
     door,
     client,
     endpoint,

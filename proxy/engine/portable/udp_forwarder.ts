@@ -23,6 +23,7 @@ import type {
   NamespaceOpener,
 } from "../engine.ts";
 import { OWN_ADDRESS, type OwnAddresses } from "../own_addresses.ts";
+import { type FlowExpiry, type FlowLimits, FlowTable } from "../udp_flows.ts";
 import type { ClosingSockets } from "./closing_sockets.ts";
 import { isExhausted } from "./errors.ts";
 import type { ReceiveBuffers } from "./udp_buffers.ts";
@@ -33,7 +34,6 @@ import {
   isFromEndpoint,
   openFlow,
 } from "./udp_flow.ts";
-import { type FlowExpiry, type FlowLimits, FlowTable } from "./udp_flows.ts";
 import { type SendResult, UdpSocket } from "./udp_socket.ts";
 
 const logger = getLogger("engine");
@@ -58,6 +58,10 @@ export class UdpForwarder implements Forwarder {
   readonly #counters = new ForwarderCounters();
   readonly #log: RepeatedLog;
   readonly #flows: FlowTable<Flow>;
+  /** The same, by client. */
+  readonly #byClient = new Map<string, Flow>();
+  /** Ends the wait for flows that expire. */
+  readonly #closing = new AbortController();
   readonly #doors = new Set<Door>();
   /** Sockets that were closed and have not given their descriptor back yet. */
   readonly #ending = new Set<Promise<void>>();
@@ -75,8 +79,14 @@ export class UdpForwarder implements Forwarder {
       write: (message, properties) =>
         logger.warn(message, { service: this.#policy.name, ...properties }),
     });
+    const { clock } = options;
     this.#flows = new FlowTable({
-      clock: options.clock,
+      time: {
+        now: () => clock.now(),
+        later: (delayMs, run) => {
+          clock.delay(delayMs, this.#closing.signal).then(run, () => {});
+        },
+      },
       timeoutMs: options.timeoutMs,
       limits: options.limits,
       expire: (flow, why) => this.#expire(flow, why),
@@ -133,7 +143,7 @@ export class UdpForwarder implements Forwarder {
     this.#closed = true;
     for (const door of this.#doors) this.#closeDoor(door);
     await Promise.all(this.#ending);
-    this.#flows[Symbol.dispose]();
+    this.#closing.abort();
     this.#log[Symbol.dispose]();
   }
 
@@ -168,7 +178,7 @@ export class UdpForwarder implements Forwarder {
 
   /** Sends a datagram by its client's flow, or by a new one. */
   #deliver(datagram: Datagram): void {
-    let flow = this.#flows.get(datagram.key);
+    let flow = this.#byClient.get(datagram.key);
     if (flow !== undefined) this.#flows.use(flow);
     else flow = this.#open(datagram);
     if (flow === undefined) return;
@@ -246,6 +256,7 @@ export class UdpForwarder implements Forwarder {
       return undefined;
     }
     this.#flows.add(flow);
+    this.#byClient.set(flow.key, flow);
     this.#counters.connectionsOpen++;
     this.#balancer.opened(flow.endpointKey);
     this.#awaitEnd(flow.socket);
@@ -337,6 +348,7 @@ export class UdpForwarder implements Forwarder {
     if (flow.isEnded) return;
     flow.isEnded = true;
     this.#flows.delete(flow);
+    this.#byClient.delete(flow.key);
     flow.socket.close();
     this.#counters.connectionsOpen--;
     this.#balancer.closed(flow.endpointKey);

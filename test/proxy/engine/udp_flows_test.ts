@@ -3,8 +3,8 @@ import {
   FlowLimits,
   FlowTable,
   type TimedFlow,
-} from "../../../../proxy/engine/portable/udp_flows.ts";
-import { FakeClock } from "../../../support/fake_clock.ts";
+} from "../../../proxy/engine/udp_flows.ts";
+import { FakeClock } from "../../support/fake_clock.ts";
 
 interface Ended {
   readonly key: string;
@@ -12,15 +12,24 @@ interface Ended {
   readonly atMs: number;
 }
 
+interface Flow extends TimedFlow<Flow> {
+  readonly key: string;
+}
+
 /** A table whose flows end as they are told, and what was ended. */
 function table(
   limits: FlowLimits,
   clock: FakeClock,
-): { table: FlowTable<TimedFlow>; ended: Ended[] } {
+): { table: FlowTable<Flow>; ended: Ended[] } {
   const start = clock.now();
   const ended: Ended[] = [];
-  const table: FlowTable<TimedFlow> = new FlowTable({
-    clock,
+  const table: FlowTable<Flow> = new FlowTable({
+    time: {
+      now: () => clock.now(),
+      later: (delayMs, run) => {
+        clock.delay(delayMs, new AbortController().signal).then(run);
+      },
+    },
     timeoutMs: 32_000,
     limits,
     expire(flow, why) {
@@ -32,12 +41,12 @@ function table(
   return { table, ended };
 }
 
-function flow(key: string): TimedFlow {
-  return { key, usedAt: 0 };
+function flow(key: string): Flow {
+  return { key, usedAt: 0, older: undefined, newer: undefined };
 }
 
-function use(table: FlowTable<TimedFlow>, key: string): void {
-  const flow = table.get(key);
+function use(table: FlowTable<Flow>, key: string): void {
+  const flow = table.values().find((flow) => flow.key === key);
   assert.ok(flow !== undefined);
   table.use(flow);
 }
@@ -66,17 +75,22 @@ Deno.test("FlowTable ends a flow the whole time-out after its last use, a 32nd l
   assert.equal(ended.at(-1)?.key, "d");
 });
 
-Deno.test("FlowTable waits no more once it is disposed", async () => {
+Deno.test("FlowTable tells its flows by use, the longest silent first", () => {
   const clock = new FakeClock();
-  const { table: flows } = table(
-    new FlowLimits({ perPort: 10, total: 10 }),
-    clock,
-  );
-  flows.add(flow("a"));
-  assert.equal(clock.sleeping, 1);
-  flows[Symbol.dispose]();
-  await clock.advance(0);
-  assert.equal(clock.sleeping, 0);
+  const limits = new FlowLimits({ perPort: 10, total: 10 });
+  const { table: flows } = table(limits, clock);
+  for (const key of ["a", "b", "c", "d"]) flows.add(flow(key));
+  const keys = () => flows.values().map(({ key }) => key).join("");
+  use(flows, "d");
+  use(flows, "b");
+  assert.equal(keys(), "acdb");
+  use(flows, "a");
+  assert.equal(keys(), "cdba");
+  for (const each of flows.values()) {
+    if ("ca".includes(each.key)) flows.delete(each);
+  }
+  assert.equal(keys(), "db");
+  assert.equal(flows.size, 2);
 });
 
 Deno.test("FlowTable makes room by use, in its own flows first, then in all", async () => {

@@ -1,14 +1,13 @@
 /**
- * Which UDP flows there are, how long, and how many at most. In: a flow was
- * made, used, ended. Out: the flow of a client; and, through a function, flows
- * whose time is over. A plain data structure but for one timer; it knows no
- * sockets.
+ * Which UDP flows there are, how long, and how many at most: the same for every
+ * engine. In: a flow was made, used, ended. Out, through a function: flows
+ * whose time is over. A plain data structure but for one timer; it knows
+ * neither sockets nor whose flow is whose.
  *
  * UDP has no end, so that flows are ended by silence, or to make room.
  *
  * @module
  */
-import type { Clock } from "../../../watch/clock.ts";
 
 /**
  * How long a flow may be silent in both directions, in milliseconds.
@@ -44,11 +43,21 @@ export const UDP_FLOWS_MAX = 16_384;
  */
 const LATENESS = 1 / 32;
 
-/** What a table needs to know of a flow. */
-export interface TimedFlow {
-  readonly key: string;
-  /** By the table's clock; set by the table. */
+/** What a table keeps in a flow; all of it is set by the table. */
+export interface TimedFlow<Flow> {
+  /** By the table's clock. */
   usedAt: number;
+  /** Those that were used next before it, and next after it. */
+  older: Flow | undefined;
+  newer: Flow | undefined;
+}
+
+/** What a table needs to know of time. */
+export interface FlowTime {
+  /** Milliseconds. */
+  now(): number;
+  /** Calls `run` once, after so many milliseconds. */
+  later(delayMs: number, run: () => void): void;
 }
 
 /** Why a table wants a flow to be ended. */
@@ -105,7 +114,7 @@ export class FlowLimits {
 }
 
 export interface FlowTableOptions<Flow> {
-  readonly clock: Clock;
+  readonly time: FlowTime;
   /** Milliseconds; {@linkcode UDP_TIMEOUT_MS}. */
   readonly timeoutMs: number;
   readonly limits: FlowLimits;
@@ -114,62 +123,67 @@ export interface FlowTableOptions<Flow> {
 }
 
 /**
- * The flows of one ServicePort, by client.
+ * The flows of one ServicePort, as a list that is linked by the flows
+ * themselves: a datagram moves its flow to the end of it, at the same small
+ * cost however many there are.
  *
  * 1. Every `use` gives a flow the whole time-out again.
  * 2. A flow that was silent for it is expired, a 32nd of it later at most.
  * 3. `add` first evicts the flow that was silent for longest, if there are
  *    `perPort` in this table, or of all tables, if they have `total`.
  */
-export class FlowTable<Flow extends TimedFlow> implements Disposable {
+export class FlowTable<Flow extends TimedFlow<Flow>> {
   readonly #options: FlowTableOptions<Flow>;
-  /** By key, the one that was silent for longest first. */
-  readonly #flows = new Map<string, Flow>();
-  readonly #disposing = new AbortController();
-  #waiting = false;
+  #oldest: Flow | undefined;
+  #newest: Flow | undefined;
+  #size = 0;
+  #isWaiting = false;
 
   constructor(options: FlowTableOptions<Flow>) {
     this.#options = options;
   }
 
   get size(): number {
-    return this.#flows.size;
+    return this.#size;
   }
 
   get oldestUse(): number {
     return this.#oldest?.usedAt ?? Infinity;
   }
 
-  /** Those that are left may be deleted while this is walked. */
-  values(): Iterable<Flow> {
-    return this.#flows.values();
+  /** The one that was silent for longest first. */
+  values(): Flow[] {
+    const flows: Flow[] = [];
+    for (let flow = this.#oldest; flow !== undefined; flow = flow.newer) {
+      flows.push(flow);
+    }
+    return flows;
   }
 
-  get(key: string): Flow | undefined {
-    return this.#flows.get(key);
-  }
-
-  /** @param flow with a key that is not there */
+  /** @param flow that is not there */
   add(flow: Flow): void {
-    const { limits, clock } = this.#options;
+    const { limits, time } = this.#options;
     if (this.size >= limits.perPort) this.evictOldest();
     else if (limits.isFull) limits.evictOldest();
-    flow.usedAt = clock.now();
-    this.#flows.set(flow.key, flow);
+    flow.usedAt = time.now();
+    this.#append(flow);
+    this.#size++;
     limits.opened(this);
-    if (!this.#waiting) this.#expireIdle();
+    if (!this.#isWaiting) this.#expireIdle();
   }
 
   /** A datagram passed. */
   use(flow: Flow): void {
-    flow.usedAt = this.#options.clock.now();
-    this.#flows.delete(flow.key);
-    this.#flows.set(flow.key, flow);
+    flow.usedAt = this.#options.time.now();
+    if (flow === this.#newest) return;
+    this.#unlink(flow);
+    this.#append(flow);
   }
 
   /** @param flow that was added, and not deleted since */
   delete(flow: Flow): void {
-    this.#flows.delete(flow.key);
+    this.#unlink(flow);
+    this.#size--;
     this.#options.limits.closed(this);
   }
 
@@ -178,39 +192,42 @@ export class FlowTable<Flow extends TimedFlow> implements Disposable {
     return oldest && this.#options.expire(oldest, "evicted");
   }
 
-  /** Stops the timer; flows no longer expire. */
-  [Symbol.dispose](): void {
-    this.#disposing.abort();
+  #append(flow: Flow): void {
+    flow.older = this.#newest;
+    if (this.#newest === undefined) this.#oldest = flow;
+    else this.#newest.newer = flow;
+    this.#newest = flow;
   }
 
-  get #oldest(): Flow | undefined {
-    return this.#flows.values().next().value;
+  #unlink(flow: Flow): void {
+    const { older, newer } = flow;
+    if (older === undefined) this.#oldest = newer;
+    else older.newer = newer;
+    if (newer === undefined) this.#newest = older;
+    else newer.older = older;
+    flow.older = flow.newer = undefined;
   }
 
-  /** Runs while there are flows. */
-  async #expireIdle(): Promise<void> {
-    const { clock, timeoutMs, expire } = this.#options;
-    const { signal } = this.#disposing;
-    this.#waiting = true;
-    for (
-      let flow = this.#oldest;
-      flow !== undefined && !signal.aborted;
-      flow = this.#oldest
-    ) {
-      const now = clock.now();
-      // Somebody set the clock back: no flow shall live until it has caught up.
-      if (flow.usedAt > now) {
-        for (const each of this.#flows.values()) {
-          each.usedAt = Math.min(each.usedAt, now);
-        }
-      }
-      const restMs = flow.usedAt + timeoutMs - now;
-      if (restMs <= 0) expire(flow, "idle");
-      else {
-        const waitMs = Math.max(restMs, timeoutMs * LATENESS);
-        await clock.delay(waitMs, signal).catch(() => {});
+  /** Comes again for as long as there are flows. */
+  #expireIdle(): void {
+    const { time, timeoutMs, expire } = this.#options;
+    this.#isWaiting = false;
+    const now = time.now();
+    // Somebody set the clock back: no flow shall live until it has caught up.
+    if (this.oldestUse > now) {
+      for (const flow of this.values()) {
+        flow.usedAt = Math.min(flow.usedAt, now);
       }
     }
-    this.#waiting = false;
+    let flow = this.#oldest;
+    while (flow !== undefined && flow.usedAt + timeoutMs <= now) {
+      expire(flow, "idle");
+      flow = this.#oldest;
+    }
+    if (flow === undefined) return;
+    this.#isWaiting = true;
+    const restMs = flow.usedAt + timeoutMs - now;
+    const waitMs = Math.max(restMs, timeoutMs * LATENESS);
+    time.later(waitMs, () => this.#expireIdle());
   }
 }
