@@ -62,11 +62,10 @@ export async function chooseEngine(
   if (request === "portable") return await choosePortable("it was asked for");
   try {
     const { workers = WORKERS } = options;
-    // UDP is the portable engine's: see ./README.md.
-    const splice = createSpliceEngine({ ...options, workers, udp: portable });
+    const splice = createSpliceEngine({ ...options, workers });
     await splice.ready;
     const threads = workers === 1 ? "a thread" : `${workers} threads`;
-    const why = `TCP has ${threads} of its own`;
+    const why = `it has ${threads} of its own`;
     return { engine: splice, why, failed: splice.failed };
   } catch (error) {
     if (!(error instanceof Error)) throw error;

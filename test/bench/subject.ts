@@ -14,13 +14,9 @@ import { systemClock } from "../../watch/mod.ts";
 import { INTERNAL, policy } from "../conformance/engine.ts";
 
 async function makeEngine(name: string, workers: number): Promise<Engine> {
-  const portable = createPortableEngine({ clock: systemClock });
-  if (name === "portable") return portable;
-  const engine = createSpliceEngine({
-    clock: systemClock,
-    workers,
-    udp: portable,
-  });
+  const clock = systemClock;
+  if (name === "portable") return createPortableEngine({ clock });
+  const engine = createSpliceEngine({ clock, workers });
   await engine.ready;
   return engine;
 }

@@ -1,21 +1,26 @@
 /**
- * Ways to forward UDP in Deno, measured against each other and against no proxy
- * at all.
+ * Ways to forward UDP: our engines, the peer that this machine has, the other
+ * kind of socket that Deno has, and no proxy at all.
  *
- *     deno run -A test/bench/udp_relays.ts [RELAY …]
+ *     deno run -A test/bench/udp_relays.ts [ROUNDS]
  *
  * Endpoint, proxy and client are processes of their own. For each way: questions
  * and answers of 64 bytes of one client with 32 under way, of 60,000 bytes with
  * two, and of a new client each time (a resolver's), and what a flow costs in
- * memory.
+ * memory. Medians of as many rounds, 3 if not given.
  *
  * @module
  */
 import { createSocket, type Socket } from "node:dgram";
 import { print } from "../../proxy/commands/terminal.ts";
-import { createPortableEngine } from "../../proxy/engine/portable/engine.ts";
-import { systemClock } from "../../watch/mod.ts";
-import { INTERNAL, policy } from "../conformance/engine.ts";
+import { median } from "./samples.ts";
+import {
+  findSubjects,
+  type Running,
+  script,
+  startTied,
+  type Subject,
+} from "./subjects.ts";
 
 const FLOWS = 4_000;
 const LIMIT_MS = 2_000;
@@ -59,50 +64,37 @@ function relayByNode(target: number): void {
   listener.bind(0, "127.0.0.1", () => print(`${listener.address().port}\n`));
 }
 
-async function relayByEngine(target: number): Promise<void> {
-  const forwarder = createPortableEngine({ clock: systemClock }).forwarder(
-    policy([{ ip: "127.0.0.1", port: target }], { protocol: "UDP" }),
-  );
-  const { address } = await forwarder.listen(
-    { ip: "127.0.0.1", port: 0 },
-    INTERNAL,
-  );
-  print(`${address.port}\n`);
+/** The other way that Deno has. */
+const NODE: Subject = {
+  name: "node:dgram",
+  udp: true,
+  async start([endpoint]) {
+    const port = String(endpoint!.port);
+    const child = startTied(script("udp_relays.ts", "relay", port));
+    const [, own] = await child.waitFor(/^(\d+)\n/);
+    return {
+      to: [{ ip: "127.0.0.1", port: Number(own) }],
+      pids: [child.pid],
+      [Symbol.asyncDispose]: () => child[Symbol.asyncDispose](),
+    };
+  },
+};
+
+function cpuSeconds(pids: readonly number[]): number {
+  return pids.reduce((sum, pid) => sum + cpuSecondsOf(pid), 0);
 }
 
-interface Child {
-  readonly pid: number;
-  readonly port: number;
-  stop(): Promise<void>;
-}
-
-async function start(...args: string[]): Promise<Child> {
-  const process = new Deno.Command(Deno.execPath(), {
-    args: ["run", "-A", import.meta.filename!, ...args],
-    stdout: "piped",
-  }).spawn();
-  const reader = process.stdout.getReader();
-  const { value } = await reader.read();
-  return {
-    pid: process.pid,
-    port: Number(new TextDecoder().decode(value)),
-    async stop() {
-      process.kill("SIGKILL");
-      await reader.cancel();
-      await process.status;
-    },
-  };
-}
-
-function cpuSeconds(pid: number): number {
+function cpuSecondsOf(pid: number): number {
   const fields = Deno.readTextFileSync(`/proc/${pid}/stat`).split(") ")[1]!
     .split(" ");
   return (Number(fields[11]) + Number(fields[12])) / TICKS_PER_SECOND;
 }
 
-function memoryKiB(pid: number): number {
-  const status = Deno.readTextFileSync(`/proc/${pid}/status`);
-  return Number(/VmRSS:\s+(\d+)/.exec(status)?.[1]);
+function memoryKiB(pids: readonly number[]): number {
+  return pids.reduce((sum, pid) => {
+    const status = Deno.readTextFileSync(`/proc/${pid}/status`);
+    return sum + Number(/VmRSS:\s+(\d+)/.exec(status)?.[1]);
+  }, 0);
 }
 
 const buffer = new Uint8Array(65_536);
@@ -146,49 +138,67 @@ async function queries(port: number, count: number): Promise<void> {
   }
 }
 
-async function measure(relay: string, target: Child): Promise<void> {
-  const child = relay === "direct"
-    ? target
-    : await start("relay", relay, String(target.port));
+/** Seven numbers: three rates, each with CPU µs, and KiB for a flow. */
+async function measure(subject: Subject, endpoint: Running): Promise<number[]> {
+  await using running = await subject.start(endpoint.to);
+  const isDirect = running.pids.length === 0;
+  const pids = isDirect ? endpoint.pids : running.pids;
+  const { port } = running.to[0]!;
   const timed = async (count: number, run: () => Promise<void>) => {
-    const cpu = cpuSeconds(child.pid);
+    const cpu = cpuSeconds(pids);
     const begin = performance.now();
     await run();
     const perSecond = count / (performance.now() - begin) * 1_000;
-    const cpuMicros = (cpuSeconds(child.pid) - cpu) / count * 1e6;
-    return `${perSecond.toFixed(0).padStart(8)} ${
-      cpuMicros.toFixed(0).padStart(6)
-    }`;
+    return [perSecond, (cpuSeconds(pids) - cpu) / count * 1e6];
   };
   const small = { count: 40_000, bytes: 64, window: 32 };
   const large = { count: 4_000, bytes: 60_000, window: 2 };
-  await converse(child.port, { ...small, count: 5_000 });
+  await converse(port, { ...small, count: 5_000 });
   const results = [
-    await timed(small.count, () => converse(child.port, small)),
-    await timed(large.count, () => converse(child.port, large)),
+    ...await timed(small.count, () => converse(port, small)),
+    ...await timed(large.count, () => converse(port, large)),
   ];
-  const before = memoryKiB(child.pid);
-  results.push(await timed(FLOWS, () => queries(child.port, FLOWS)));
-  const memory = (memoryKiB(child.pid) - before) / FLOWS;
-  results.push(memory.toFixed(0).padStart(6));
-  print(`${relay.padEnd(12)} ${results.join("   ")}\n`);
-  if (child !== target) await child.stop();
+  const before = memoryKiB(pids);
+  results.push(...await timed(FLOWS, () => queries(port, FLOWS)));
+  results.push(isDirect ? 0 : (memoryKiB(pids) - before) / FLOWS);
+  return results;
 }
 
-async function main(): Promise<void> {
-  const target = await start("endpoint");
+async function main(rounds: number): Promise<void> {
+  const child = startTied(script("udp_relays.ts", "endpoint"));
+  const [, port] = await child.waitFor(/^(\d+)\n/);
+  await using endpoint: Running = {
+    to: [{ ip: "127.0.0.1", port: Number(port) }],
+    pids: [child.pid],
+    [Symbol.asyncDispose]: () => child[Symbol.asyncDispose](),
+  };
+  const { found, missing } = findSubjects();
+  for (const why of missing) print(`${why}\n`);
+  const subjects = [...found.filter(({ udp }) => udp), NODE];
+  const results = new Map<string, number[][]>();
+  for (let round = 0; round < rounds; round++) {
+    for (const subject of subjects) {
+      const numbers = await measure(subject, endpoint);
+      results.set(subject.name, [
+        ...results.get(subject.name) ?? [],
+        numbers,
+      ]);
+    }
+  }
   print(
-    "             64 bytes: /s   CPU µs   60,000: /s CPU µs   new: /s CPU µs  KiB/flow\n",
+    `${"".padEnd(18)} 64 bytes, /s  CPU µs  60,000, /s  CPU µs` +
+      "  new client, /s  CPU µs  KiB each\n",
   );
-  const relays = Deno.args.length > 0
-    ? Deno.args
-    : ["direct", "engine", "node:dgram"];
-  for (const relay of relays) await measure(relay, target);
-  await target.stop();
+  const widths = [13, 8, 12, 8, 16, 8, 10];
+  for (const [name, of] of results) {
+    const row = widths.map((width, index) =>
+      median(of.map((numbers) => numbers[index]!)).toFixed(0).padStart(width)
+    );
+    print(`${name.padEnd(18)} ${row.join("")}\n`);
+  }
 }
 
-const [role, relay, port] = Deno.args;
+const [role = "3", port] = Deno.args;
 if (role === "endpoint") await endpoint();
-else if (role !== "relay") await main();
-else if (relay === "engine") await relayByEngine(Number(port));
-else relayByNode(Number(port));
+else if (role === "relay") relayByNode(Number(port));
+else await main(Number(role));

@@ -12,7 +12,8 @@ import type {
   ListenOptions,
 } from "../../proxy/engine/engine.ts";
 import type { Clock } from "../../watch/clock.ts";
-import { within } from "../support/tcp.ts";
+import { FakeClock } from "../support/fake_clock.ts";
+import { sleep, within } from "../support/tcp.ts";
 import { ejectionTests } from "./engine_ejection.ts";
 import { endpointTests } from "./engine_endpoints.ts";
 import { faultTests } from "./engine_faults.ts";
@@ -20,6 +21,7 @@ import { lifeTests } from "./engine_life.ts";
 import { policyTests } from "./engine_policies.ts";
 import { streamTests } from "./engine_streams.ts";
 import { udpTests } from "./engine_udp.ts";
+import { udpRefusalTests } from "./engine_udp_refusals.ts";
 import { udpUpdateTests } from "./engine_udp_updates.ts";
 
 /** What a test may ask of an engine; milliseconds. */
@@ -44,6 +46,8 @@ export interface EngineConformance {
   readonly name: string;
   /** Called for each test; disposed after it if it can be. */
   readonly createEngine: (settings: EngineSettings) => TestedEngine;
+  /** It has a clock of its own, that no test can set. */
+  readonly hasOwnTime?: boolean;
   /** Undefined if the engine can run here, else why not. */
   readonly missing?: string | undefined;
   readonly skip?: readonly {
@@ -80,8 +84,21 @@ export interface EngineUnderTest {
   ): Promise<
     { readonly forwarder: Forwarder; readonly address: EndpointAddress }
   >;
+  /** How time passes for an engine made with its settings. */
+  time(): TestTime;
   /** Resolves when what an engine makes once is made: descriptors, threads. */
   started(): Promise<void>;
+}
+
+/** Faked where that is possible, else waited for. */
+export interface TestTime {
+  readonly settings: EngineSettings;
+  /** What is to be a time-out in the test. */
+  readonly unitMs: number;
+  /** How often something that takes time is worth repeating. */
+  readonly rounds: number;
+  /** @param units may be a fraction */
+  pass(units: number): Promise<void>;
 }
 
 export interface Serving {
@@ -113,6 +130,7 @@ export function runEngineConformance(suite: EngineConformance): void {
     ...policyTests,
     ...lifeTests,
     ...udpTests,
+    ...udpRefusalTests,
     ...udpUpdateTests,
   ];
   const reasons = skipReasons(suite, tests);
@@ -182,6 +200,7 @@ async function runOne(
       }, INTERNAL);
       return { forwarder, address };
     },
+    time: () => suite.hasOwnTime === true ? realTime() : fakeTime(),
     async started() {
       for (const engine of engines) await engine.ready;
     },
@@ -194,6 +213,20 @@ async function runOne(
     }
     for (const engine of engines) await engine[Symbol.asyncDispose]?.();
   }
+}
+
+function fakeTime(): TestTime {
+  const clock = new FakeClock();
+  const unitMs = 32_000;
+  const pass = (units: number) => clock.advance(units * unitMs);
+  return { settings: { clock }, unitMs, rounds: 3, pass };
+}
+
+/** Long enough for a busy machine to be late by a third of it. */
+function realTime(): TestTime {
+  const unitMs = 1_200;
+  const pass = (units: number) => sleep(units * unitMs);
+  return { settings: {}, unitMs, rounds: 1, pass };
 }
 
 /** A policy for TCP: everyone gets the same endpoints, in turn. */

@@ -8,6 +8,7 @@
 import assert from "node:assert/strict";
 import fc from "fast-check";
 import { endpointKey } from "../../proxy/load_balancer.ts";
+import { until } from "../support/tcp.ts";
 import { namedPeer, UdpPeer } from "../support/udp.ts";
 import { type EngineTest, INTERNAL } from "./engine.ts";
 import { openUdp, udpPolicy } from "./engine_udp.ts";
@@ -26,7 +27,7 @@ export const udpUpdateTests: readonly EngineTest[] = [
       await using client = new UdpPeer();
       assert.equal(await client.askName(address), "old");
       forwarder.update(udpPolicy([fresh.address]));
-      assert.equal(forwarder.stats().connectionsOpen, 0);
+      await until("ended", () => forwarder.stats().connectionsOpen === 0);
       assert.deepEqual([...forwarder.stats().endpoints.keys()], [
         endpointKey(fresh.address),
       ]);
@@ -88,7 +89,7 @@ export const udpUpdateTests: readonly EngineTest[] = [
       assert.equal(await client.askName(address), "old");
       // As the proxy does it: no endpoint, no listener.
       forwarder.update(udpPolicy([]));
-      assert.equal(forwarder.stats().connectionsOpen, 0);
+      await until("ended", () => forwarder.stats().connectionsOpen === 0);
       listener.close();
       await client.send("nobody listens", address);
       await using fresh = namedPeer("fresh");
@@ -175,7 +176,7 @@ export const udpUpdateTests: readonly EngineTest[] = [
       assert.equal(forwarder.stats().connectionsOpen, 2);
       listener.close();
       listener.close();
-      assert.equal(forwarder.stats().connectionsOpen, 1);
+      await until("ended", () => forwarder.stats().connectionsOpen === 1);
       await client.askName(other.address);
       assert.equal(forwarder.stats().connectionsTotal, 2);
     },
@@ -191,6 +192,8 @@ export const udpUpdateTests: readonly EngineTest[] = [
         names.map((name) => [name, stack.use(namedPeer(name))]),
       );
       const clients = names.map(() => stack.use(new UdpPeer()));
+      // One engine for all runs: threads take long to start.
+      const { engine: made } = await engine.serve(udpPolicy([]));
       const step = fc.oneof(
         { weight: 3, arbitrary: fc.record({ client: fc.nat(3) }) },
         {
@@ -210,9 +213,10 @@ export const udpUpdateTests: readonly EngineTest[] = [
               udpPolicy(serving.map((name) => peers.get(name)!.address), {
                 affinityMs: affinity ? 60_000 : 0,
               });
-            const { forwarder, address } = await openUdp(
-              engine,
-              policyOf(false),
+            const forwarder = made.forwarder(policyOf(false));
+            const { address } = await forwarder.listen(
+              { ip: "127.0.0.1", port: 0 },
+              INTERNAL,
             );
             for (const step of steps) {
               if ("client" in step) {

@@ -15,7 +15,7 @@ import {
   O_NONBLOCK,
 } from "./libc.ts";
 import { MailSender } from "./mailbox.ts";
-import type { Command, Report, ThreadStart } from "./messages.ts";
+import type { Command, Report, ThreadStart, UdpStart } from "./messages.ts";
 
 const logger = getLogger("engine");
 
@@ -29,6 +29,7 @@ export interface DataThreadsOptions {
   readonly libc: Libc;
   readonly dialTimeoutsMs: readonly number[];
   readonly lingerMs: number;
+  readonly udp: UdpStart;
   readonly receive: (report: Report) => void;
 }
 
@@ -76,6 +77,7 @@ export class DataThreads implements AsyncDisposable {
         handOver,
         dialTimeoutsMs: options.dialTimeoutsMs,
         lingerMs: options.lingerMs,
+        udp: index === count - 1 ? options.udp : undefined,
       };
       return this.#start(start, { ready, receive: options.receive });
     });
@@ -85,11 +87,15 @@ export class DataThreads implements AsyncDisposable {
     this.failed.catch(() => {});
   }
 
-  /** To thread 0, or to all; to thread 0 last, since it makes use of it. */
-  send(command: Command, to: "acceptor" | "all"): void {
+  /**
+   * To thread 0, to the one that has UDP (the last, which accepts only if it is
+   * alone), or to all; to thread 0 last, since it makes use of it.
+   */
+  send(command: Command, to: "acceptor" | "udp" | "all"): void {
     if (this.#isClosing) return;
-    const last = to === "all" ? this.#threads.length - 1 : 0;
-    for (let index = last; index >= 0; index--) {
+    const last = to === "acceptor" ? 0 : this.#threads.length - 1;
+    const first = to === "udp" ? last : 0;
+    for (let index = last; index >= first; index--) {
       this.#threads[index]!.mail.send(command);
     }
   }

@@ -17,6 +17,11 @@ import type {
 import { ListeningSockets } from "../listening_sockets.ts";
 import { DIAL_TIMEOUTS_MS } from "../portable/dial.ts";
 import { LINGER_MS } from "../portable/splice.ts";
+import {
+  UDP_FLOWS_MAX,
+  UDP_FLOWS_PER_PORT_MAX,
+  UDP_TIMEOUT_MS,
+} from "../udp_flows.ts";
 import { DataThreads } from "./data_threads.ts";
 import { SpliceForwarder } from "./forwarder.ts";
 import { type Libc, openLibc } from "./libc.ts";
@@ -24,6 +29,8 @@ import { ListenerSet, listenForRedirected } from "./listener_set.ts";
 import { EngineLog } from "./engine_log.ts";
 import type { Report } from "./messages.ts";
 import { LineAllocator } from "./shared_counters.ts";
+import { SpliceUdpForwarder } from "./udp_forwarder.ts";
+import { UdpListeners } from "./udp_listeners.ts";
 
 /** How many data threads there are; ./README.md has the measurements. */
 export const WORKERS = 1;
@@ -36,12 +43,16 @@ export interface SpliceEngineOptions {
   readonly sockets?: ListeningSockets | undefined;
   /** Data threads; {@linkcode WORKERS}. */
   readonly workers?: number;
-  /** Forwards UDP; without one, `listen` for UDP throws. */
-  readonly udp?: Engine;
   /** Milliseconds for the first, second … dial; `DIAL_TIMEOUTS_MS`. */
   readonly dialTimeoutsMs?: readonly number[];
   /** Milliseconds of silence after one end; `LINGER_MS`. */
   readonly lingerMs?: number;
+  /** Milliseconds of silence that end a UDP flow; `UDP_TIMEOUT_MS`. */
+  readonly udpTimeoutMs?: number;
+  /** UDP flows of one ServicePort; `UDP_FLOWS_PER_PORT_MAX`. */
+  readonly udpFlowsPerPortMax?: number;
+  /** UDP flows of all ServicePorts; `UDP_FLOWS_MAX`. */
+  readonly udpFlowsMax?: number;
   /** Listens on addresses that are not this machine's (yet), too. */
   readonly freeBind?: boolean;
 }
@@ -90,20 +101,36 @@ export interface EngineParts {
 class LinuxEngine implements SpliceEngine {
   readonly name = "splice";
   readonly #parts: EngineParts;
-  readonly #udp: Engine | undefined;
-  readonly #forwarders = new Map<number, SpliceForwarder>();
+  readonly #udpListeners: UdpListeners;
+  readonly #forwarders = new Map<
+    number,
+    SpliceForwarder | SpliceUdpForwarder
+  >();
   #lastPort = 0;
   #disposed: Promise<void> | undefined;
 
   constructor(libc: Libc, options: SpliceEngineOptions) {
     const workers = options.workers ?? WORKERS;
-    this.#udp = options.udp;
     const threads = new DataThreads({
       count: workers,
       libc,
       dialTimeoutsMs: options.dialTimeoutsMs ?? DIAL_TIMEOUTS_MS,
       lingerMs: options.lingerMs ?? LINGER_MS,
+      udp: {
+        timeoutMs: options.udpTimeoutMs ?? UDP_TIMEOUT_MS,
+        limits: {
+          perPort: options.udpFlowsPerPortMax ?? UDP_FLOWS_PER_PORT_MAX,
+          total: options.udpFlowsMax ?? UDP_FLOWS_MAX,
+        },
+      },
       receive: (report) => this.#receive(report),
+    });
+    const { namespaces, freeBind = false } = options;
+    this.#udpListeners = new UdpListeners({
+      libc,
+      threads,
+      freeBind,
+      namespaces,
     });
     this.#parts = {
       libc,
@@ -114,9 +141,8 @@ class LinuxEngine implements SpliceEngine {
       ),
       listeners: new ListenerSet({
         threads,
-        sockets: options.sockets ??
-          new ListeningSockets(libc, options.namespaces),
-        freeBind: options.freeBind ?? false,
+        sockets: options.sockets ?? new ListeningSockets(libc, namespaces),
+        freeBind,
       }),
       log: new EngineLog(options.clock),
     };
@@ -131,27 +157,23 @@ class LinuxEngine implements SpliceEngine {
   }
 
   forwarder(policy: ForwardingPolicy): Forwarder {
-    if (policy.protocol === "UDP" && this.#udp !== undefined) {
-      return this.#udp.forwarder(policy);
-    }
     const port = ++this.#lastPort;
-    const forwarder = new SpliceForwarder(port, policy, {
-      ...this.#parts,
-      forget: () => this.#forwarders.delete(port),
-    });
+    const forget = () => this.#forwarders.delete(port);
+    const udpListeners = this.#udpListeners;
+    const options = { ...this.#parts, udpListeners, forget };
+    const forwarder = policy.protocol === "UDP"
+      ? new SpliceUdpForwarder(port, policy, options)
+      : new SpliceForwarder(port, policy, options);
     this.#forwarders.set(port, forwarder);
     return forwarder;
   }
 
   setClusterSources(cidrs: readonly string[]): void {
-    this.#udp?.setClusterSources(cidrs);
-    const { threads } = this.#parts;
-    threads.send({ type: "cluster sources", cidrs }, "acceptor");
+    this.#parts.threads.send({ type: "cluster sources", cidrs }, "all");
   }
 
   tellConnections(isTold: boolean): void {
-    const { threads } = this.#parts;
-    threads.send({ type: "tell connections", isTold }, "acceptor");
+    this.#parts.threads.send({ type: "tell connections", isTold }, "all");
   }
 
   async listenForRedirected(
@@ -169,6 +191,7 @@ class LinuxEngine implements SpliceEngine {
     const { threads, listeners, log, libc } = this.#parts;
     listeners.close();
     await threads[Symbol.asyncDispose]();
+    this.#udpListeners[Symbol.dispose]();
     for (const forwarder of this.#forwarders.values()) forwarder.engineClosed();
     log[Symbol.dispose]();
     libc.close();
@@ -186,6 +209,14 @@ class LinuxEngine implements SpliceEngine {
         this.#parts.log.connectionEnded({ service, ...ended });
         return;
       }
+      case "flow ended": {
+        const { port, ...ended } = report.ended;
+        const service = this.#forwarders.get(port)?.name;
+        this.#parts.log.flowEnded({ service, ...ended });
+        return;
+      }
+      case "udp listener closed":
+        return this.#udpListeners.closed(report.listener);
       case "events":
         for (const event of report.events) {
           const { port } = event;

@@ -39,6 +39,10 @@ export class EngineLog implements Disposable {
     logger.debug("Connection ended", properties);
   }
 
+  flowEnded(properties: Readonly<Record<string, unknown>>): void {
+    logger.debug("Flow ended", properties);
+  }
+
   [Symbol.dispose](): void {
     this.#log[Symbol.dispose]();
   }

@@ -16,6 +16,7 @@ const EACCES = 13;
 export const EINVAL = 22;
 const ENFILE = 23;
 const EMFILE = 24;
+export const EMSGSIZE = 90;
 const EADDRINUSE = 98;
 const EADDRNOTAVAIL = 99;
 const ENETUNREACH = 101;
@@ -34,6 +35,7 @@ const TEXTS: Readonly<Record<number, string>> = {
   [EINVAL]: "Invalid argument",
   [ENFILE]: "Too many open files in system",
   [EMFILE]: "Too many open files",
+  [EMSGSIZE]: "Message too long",
   [EADDRINUSE]: "Address already in use",
   [EADDRNOTAVAIL]: "Cannot assign requested address",
   [ENETUNREACH]: "Network is unreachable",

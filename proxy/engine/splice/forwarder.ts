@@ -1,13 +1,11 @@
 /**
- * The forwarding of one ServicePort, from the control thread's side: tells the
+ * The forwarding of one TCP ServicePort, from the control thread's side: tells the
  * data threads what to do, and reads what they count. Who follows a connection
  * goes to `service_port.ts`.
  *
  * @module
  */
-import { endpointKey } from "../../load_balancer.ts";
 import type {
-  EndpointStats,
   Forwarder,
   ForwarderStats,
   ForwardingPolicy,
@@ -15,20 +13,14 @@ import type {
   Listener,
   ListenOptions,
 } from "../engine.ts";
+import { EndpointLines } from "./endpoint_lines.ts";
 import type { EngineParts } from "./engine.ts";
-import { ENDPOINT_CELLS, type Line, PORT_CELLS } from "./shared_counters.ts";
+import { type Line, PORT_CELLS } from "./shared_counters.ts";
 import { TIMING_LINES, Timings } from "./timings.ts";
 
 export interface SpliceForwarderOptions extends EngineParts {
   /** Nothing is left of it. */
   readonly forget: () => void;
-}
-
-interface CountedEndpoint {
-  readonly number: number;
-  readonly line: Line;
-  /** The generation that no longer has it. */
-  goneSince: number | undefined;
 }
 
 export class SpliceForwarder implements Forwarder {
@@ -40,11 +32,10 @@ export class SpliceForwarder implements Forwarder {
   readonly #lines: readonly Line[];
   readonly #timingNumbers: readonly number[];
   readonly #timings: Timings;
-  readonly #endpoints = new Map<string, CountedEndpoint>();
+  readonly #endpoints: EndpointLines;
   readonly #listeners = new Set<Listener>();
   readonly #drained = Promise.withResolvers<void>();
   #policy: ForwardingPolicy;
-  #generation = 0;
   #ageLimitMs = 0;
   #isClosed = false;
   /** What `stats` says when nothing is left. */
@@ -67,6 +58,7 @@ export class SpliceForwarder implements Forwarder {
       { length: TIMING_LINES },
       () => lines.take(),
     );
+    this.#endpoints = new EndpointLines(lines);
     this.#timings = new Timings(lines.counters, this.#timingNumbers);
     threads.send({ type: "port", port, lines: this.#lineNumbers }, "all");
     this.update(policy);
@@ -77,39 +69,19 @@ export class SpliceForwarder implements Forwarder {
   }
 
   update(policy: ForwardingPolicy): void {
-    const { threads, lines } = this.#options;
+    const { threads } = this.#options;
     const { port } = this;
-    const { internal, external, externalFromCluster } = policy.endpoints;
     if (this.#final !== undefined) return;
     this.#policy = policy;
     if (policy.maxConnectionAgeMs !== this.#ageLimitMs) {
       const limitMs = this.#ageLimitMs = policy.maxConnectionAgeMs;
       threads.send({ type: "age limit", port, limitMs }, "all");
     }
-    const generation = ++this.#generation;
-    const current = new Map<string, number>();
-    for (const endpoint of [...internal, ...external, ...externalFromCluster]) {
-      const key = endpointKey(endpoint);
-      if (current.has(key)) continue;
-      let counted = this.#endpoints.get(key);
-      if (counted === undefined) {
-        const number = lines.take();
-        const line = lines.counters.line(number);
-        counted = { number, line, goneSince: undefined };
-        this.#endpoints.set(key, counted);
-      }
-      counted.goneSince = undefined;
-      current.set(key, counted.number);
-    }
-    for (const [key, counted] of this.#endpoints) {
-      if (!current.has(key)) counted.goneSince ??= generation;
-    }
     threads.send({
       type: "policy",
       port,
       policy,
-      generation,
-      lines: current,
+      ...this.#endpoints.update(policy.endpoints),
       timings: this.#timingNumbers,
     }, "acceptor");
   }
@@ -118,11 +90,6 @@ export class SpliceForwarder implements Forwarder {
     address: ListenAddress,
     options: ListenOptions,
   ): Promise<Listener> {
-    if (this.#policy.protocol !== "TCP") {
-      throw new Deno.errors.NotSupported(
-        `Cannot listen: protocol of "${this.name}" is ${this.#policy.protocol}, want TCP`,
-      );
-    }
     await this.#options.threads.ready;
     if (this.#isClosed) {
       throw new Error(`Cannot listen: "${this.name}" is closed`);
@@ -143,18 +110,6 @@ export class SpliceForwarder implements Forwarder {
     if (this.#final !== undefined) return this.#final;
     const sum = (cell: number) =>
       this.#lines.reduce((total, line) => total + line.get(cell), 0);
-    const endpoints = new Map<string, EndpointStats>();
-    for (const [key, { line, goneSince }] of this.#endpoints) {
-      const connectionsOpen = line.get(ENDPOINT_CELLS.connectionsOpen);
-      if (goneSince !== undefined && connectionsOpen === 0) continue;
-      const ejectedUntil = line.get(ENDPOINT_CELLS.ejectedUntil);
-      endpoints.set(key, {
-        connectionsOpen,
-        connectionsTotal: line.get(ENDPOINT_CELLS.connectionsTotal),
-        dialFailures: line.get(ENDPOINT_CELLS.dialFailures),
-        ...(ejectedUntil === 0 ? {} : { ejectedUntil }),
-      });
-    }
     return {
       connectionsOpen: sum(PORT_CELLS.connectionsOpen),
       connectionsTotal: sum(PORT_CELLS.connectionsTotal),
@@ -167,7 +122,7 @@ export class SpliceForwarder implements Forwarder {
       ...this.#timings.stats(),
       bytesToEndpoints: sum(PORT_CELLS.bytesToEndpoints),
       bytesToClients: sum(PORT_CELLS.bytesToClients),
-      endpoints,
+      endpoints: this.#endpoints.stats(),
     };
   }
 
@@ -194,7 +149,7 @@ export class SpliceForwarder implements Forwarder {
     for (const number of [...this.#lineNumbers, ...this.#timingNumbers]) {
       lines.giveBack(number);
     }
-    for (const { number } of this.#endpoints.values()) lines.giveBack(number);
+    this.#endpoints.giveBack();
     threads.send({ type: "forget", port: this.port }, "all");
     forget();
     this.#drained.resolve();
@@ -207,14 +162,8 @@ export class SpliceForwarder implements Forwarder {
   }
 
   endpointGone(
-    { key, generation }: { readonly key: string; readonly generation: number },
+    gone: { readonly key: string; readonly generation: number },
   ): void {
-    const counted = this.#endpoints.get(key);
-    // It may have come back since.
-    if (counted?.goneSince === undefined || counted.goneSince > generation) {
-      return;
-    }
-    this.#endpoints.delete(key);
-    this.#options.lines.giveBack(counted.number);
+    this.#endpoints.gone(gone);
   }
 }

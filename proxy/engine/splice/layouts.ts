@@ -115,3 +115,31 @@ export const TCP_INFO_BYTES: number = TCP_INFO_UNACKED + 4;
  * makes `close` send a reset and drop what is not sent yet.
  */
 export const LINGER_RESET: Int32Array<ArrayBuffer> = new Int32Array([1, 0]);
+
+/**
+ * `struct iovec { void *iov_base; size_t iov_len; }`, 16 bytes, and `struct
+ * mmsghdr`, 64 bytes, in 32-bit numbers. Pointers and sizes are two of them, of
+ * which the high half of a size is always 0:
+ *
+ * | at | iovec | mmsghdr                                |
+ * | -- | ----- | -------------------------------------- |
+ * | 0  | base  | address of the peer (`msg_name`)       |
+ * | 2  | len   | its length, u32                        |
+ * | 4  |       | address of the iovecs                  |
+ * | 6  |       | how many, size_t                       |
+ * | 8  |       | control messages: none                 |
+ * | 10 |       | their length, size_t                   |
+ * | 12 |       | flags, that the kernel sets            |
+ * | 14 |       | bytes of this message (`msg_len`), u32 |
+ *
+ * Both architectures lay them out alike; the gaps (3, 13, 15) are padding.
+ */
+export const IOVEC = { int32s: 4, base: 0, length: 2 } as const;
+export const MMSGHDR = {
+  int32s: 16,
+  name: 0,
+  nameLength: 2,
+  iovecs: 4,
+  iovecCount: 6,
+  length: 14,
+} as const;

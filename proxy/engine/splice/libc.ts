@@ -6,8 +6,10 @@
  *
  * Linux with glibc, x86-64 and arm64. Everything is written for a *scoped*
  * permission (`--allow-ffi=/lib/x86_64-linux-gnu/libc.so.6`), which forbids
- * `Deno.UnsafePointer`: no pointer is ever made here, memory is lent to C as
- * typed arrays and only for the time of a call.
+ * `Deno.UnsafePointer`: memory is lent to C as typed arrays, for the time of a
+ * call. The one place where addresses are written down is `udp_batch.ts`, since
+ * the structures for many datagrams at once hold pointers; what they point to
+ * lives as long as they do.
  *
  * @module
  */
@@ -42,6 +44,16 @@ const SYMBOLS = {
   read: { parameters: ["i32", "buffer", "u32"], result: "i32" },
   write: { parameters: ["i32", "buffer", "u32"], result: "i32" },
   send: { parameters: ["i32", "buffer", "u32", "i32"], result: "i32" },
+  sendto: {
+    parameters: ["i32", "buffer", "u32", "i32", "buffer", "u32"],
+    result: "i32",
+  },
+  // The last one, a time limit, is null: sockets here never wait.
+  recvmmsg: {
+    parameters: ["i32", "buffer", "u32", "i32", "pointer"],
+    result: "i32",
+  },
+  sendmmsg: { parameters: ["i32", "buffer", "u32", "i32"], result: "i32" },
   pipe2: { parameters: ["buffer", "i32"], result: "i32" },
   // Two 64-bit numbers; the first is the limit in force.
   getrlimit: { parameters: ["i32", "buffer"], result: "i32" },
@@ -61,6 +73,13 @@ const SYMBOLS = {
   // As a number and not as a pointer, so that `memcpy` can be given it.
   __errno_location: { parameters: [], result: "usize" },
   memcpy: { parameters: ["buffer", "usize", "u32"], result: "void" },
+  // Writes nothing (of length 0) and returns the address it was given: the one
+  // way to learn it that a scoped permission leaves.
+  addressOf: {
+    name: "memset",
+    parameters: ["buffer", "i32", "u32"],
+    result: "usize",
+  },
 } as const satisfies Deno.ForeignLibraryInterface;
 
 /** The functions, and `errno`. Belongs to the thread that opened it. */
@@ -151,6 +170,7 @@ export const AF_UNIX = 1;
 export const AF_INET = 2;
 export const AF_INET6 = 10;
 export const SOCK_STREAM = 1;
+export const SOCK_DGRAM = 2;
 export const SOCK_NONBLOCK = 0o4000;
 export const SOCK_CLOEXEC = 0o2000000;
 export const O_NONBLOCK = 0o4000;
@@ -167,6 +187,7 @@ export const SOL_TCP = 6;
 export const SOL_IPV6 = 41;
 export const SO_REUSEADDR = 2;
 export const SO_ERROR = 4;
+export const SO_RCVBUF = 8;
 export const SO_KEEPALIVE = 9;
 export const SO_LINGER = 13;
 export const TCP_NODELAY = 1;

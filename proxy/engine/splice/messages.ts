@@ -1,7 +1,7 @@
 /**
  * What the control thread and the data threads say to each other. Only data;
  * `mailbox.ts` carries it. Thread 0 is the one that accepts: what concerns
- * listeners and choices goes to it alone.
+ * listeners and choices goes to it alone. All of UDP is the last thread's.
  *
  * @module
  */
@@ -25,6 +25,16 @@ export interface ThreadStart {
   }[];
   readonly dialTimeoutsMs: readonly number[];
   readonly lingerMs: number;
+  /** For the one thread that forwards UDP. */
+  readonly udp: UdpStart | undefined;
+}
+
+/** What UDP flows are held to. */
+export interface UdpStart {
+  /** Milliseconds of silence that end one. */
+  readonly timeoutMs: number;
+  /** How many there may be: of a ServicePort, and of all. */
+  readonly limits: { readonly perPort: number; readonly total: number };
 }
 
 /** To a data thread. Numbers name ServicePorts, listeners and counter lines. */
@@ -81,6 +91,29 @@ export type Command =
   | { readonly type: "cut"; readonly port: number }
   /** It has drained. */
   | { readonly type: "forget"; readonly port: number }
+  /** The first of a port makes it. */
+  | {
+    readonly type: "udp policy";
+    readonly port: number;
+    readonly policy: ForwardingPolicy;
+    readonly generation: number;
+    /** Endpoint key → counter line. */
+    readonly lines: ReadonlyMap<string, number>;
+    /** The port's own two. */
+    readonly portLines: readonly [number, number];
+  }
+  | {
+    readonly type: "udp listen";
+    readonly port: number;
+    readonly listener: number;
+    readonly fd: number;
+    readonly address: ListenAddress;
+    readonly options: ListenOptions;
+  }
+  /** To be closed, with its flows; `udp listener closed` says that it is. */
+  | { readonly type: "udp unlisten"; readonly listener: number }
+  /** The port's flows end; then `drained`. */
+  | { readonly type: "udp close"; readonly port: number }
   | { readonly type: "close" };
 
 /** A destination, and whose its connections are. */
@@ -108,6 +141,9 @@ export type Report =
     readonly key: string;
     readonly generation: number;
   }
+  | { readonly type: "udp listener closed"; readonly listener: number }
+  /** Only where it was asked for: at `-v=4`. */
+  | { readonly type: "flow ended"; readonly ended: EndedFlow }
   | { readonly type: "events"; readonly events: readonly CountedEvent[] }
   /** Only where it was asked for: at `-v=4`. */
   | { readonly type: "connection ended"; readonly ended: EndedConnection }
@@ -121,6 +157,15 @@ export interface EndedConnection {
   readonly endpoint: string;
   /** From when the endpoint answered. */
   readonly openMs: number;
+}
+
+export interface EndedFlow {
+  readonly port: number;
+  /** `ip:port`. */
+  readonly client: string;
+  /** `ip:port`. */
+  readonly endpoint: string;
+  readonly reason: string;
 }
 
 /** Something to log, that happened `count` times. */

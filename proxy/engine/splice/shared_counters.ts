@@ -28,6 +28,12 @@ export const PORT_CELLS = {
   bytesToClients: 7,
 } as const;
 
+/** A second line, of a ServicePort of UDP. */
+export const UDP_CELLS = {
+  flowsEvicted: 0,
+  datagramsDropped: 1,
+} as const;
+
 /** A line of one of its endpoints. */
 export const ENDPOINT_CELLS = {
   connectionsOpen: 0,

@@ -19,6 +19,7 @@ import { PipePool } from "./pipes.ts";
 import { Poller } from "./poller.ts";
 import { SharedCounters } from "./shared_counters.ts";
 import { Timers } from "./timers.ts";
+import { UdpThread } from "./udp_thread.ts";
 
 /** Until records that found no room are written again, in milliseconds. */
 const FLUSH_MS = 1;
@@ -53,6 +54,8 @@ export class DataThread implements ConnectionTools {
   /** To thread 0; none in thread 0. */
   readonly #toAcceptor: HandOverSender | undefined;
   readonly #inbox: HandOverInbox | undefined;
+  /** In the last thread. */
+  readonly #udp: UdpThread | undefined;
   #again: Half[] = [];
   #isClosing = false;
 
@@ -80,6 +83,16 @@ export class DataThread implements ConnectionTools {
       });
       this.poller.add(inbox.readFd, EPOLLIN, this.#inbox);
     }
+    this.#udp = start.udp && new UdpThread({
+      start: start.udp,
+      libc,
+      poller: this.poller,
+      timers: this.timers,
+      counters: this.#counters,
+      now: () => this.now,
+      log: (event) => this.#events.add(event, this.now),
+      post,
+    });
     if (start.index > 0) this.#toAcceptor = senders[0];
     else {
       this.#acceptor = new Acceptor({
@@ -110,6 +123,7 @@ export class DataThread implements ConnectionTools {
       this.#goOn();
       this.#toAcceptor?.flush();
       this.poller.finishRound();
+      this.#udp?.finishRound();
     }
     this.#close();
   }
@@ -145,7 +159,7 @@ export class DataThread implements ConnectionTools {
   }
 
   #waitMs(): number {
-    if (this.#again.length > 0) return 0;
+    if (this.#again.length > 0 || this.#udp?.hasMore) return 0;
     const timeoutMs = this.timers.isEmpty
       ? -1
       : this.timers.untilNext(performance.now());
@@ -185,6 +199,7 @@ export class DataThread implements ConnectionTools {
         return;
       default:
         this.#acceptor?.apply(command);
+        this.#udp?.apply(command);
     }
   }
 
@@ -201,6 +216,7 @@ export class DataThread implements ConnectionTools {
 
   #close(): void {
     this.#acceptor?.close();
+    this.#udp?.close();
     // Thread 0 has ended before the others do: nothing more will come.
     while (this.#inbox?.read());
     for (const { connections } of this.#ports.values()) connections.cut();

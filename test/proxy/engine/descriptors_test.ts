@@ -6,6 +6,7 @@ import { startWithFewDescriptors } from "../../support/few_descriptors.ts";
 import { ffi } from "../../support/ffi.ts";
 import { program, testWith } from "../../support/needs.ts";
 import { dialServer, echoServer, text, within } from "../../support/tcp.ts";
+import { namedPeer, UdpPeer } from "../../support/udp.ts";
 
 const LIMIT_MS = 60_000;
 /** More than there are descriptors. */
@@ -17,6 +18,11 @@ for (const engine of ["portable", "splice"] as const) {
     needs,
     `without descriptors ${engine} waits, and goes on when there are some`,
     () => within(LIMIT_MS, runOut(engine)),
+  );
+  testWith(
+    needs,
+    `out of descriptors, the oldest UDP flow of ${engine} gives up its own`,
+    () => within(LIMIT_MS, evictFlows(engine)),
   );
   testWith(
     needs,
@@ -74,6 +80,25 @@ async function floodOne(engine: "portable" | "splice"): Promise<void> {
   assert.ok(!child.output.includes("Too many open files"), child.output);
   for (const connection of open) connection.close();
   while (!await echoes(flooded));
+}
+
+async function evictFlows(engine: "portable" | "splice"): Promise<void> {
+  await using endpoint = namedPeer("a");
+  const { child, services: [service] } = await startWithFewDescriptors(
+    engine,
+    "UDP",
+    endpoint.address.port,
+  );
+  await using _child = child;
+  await using clients = new AsyncDisposableStack();
+  for (let n = 0; n < FLOOD; n++) {
+    const client = clients.use(new UdpPeer());
+    assert.equal(await client.askName(service!), "a");
+  }
+  child.kill("SIGKILL");
+  await child.ended;
+  assert.match(child.output, /Ended the oldest UDP flow to make room/);
+  assert.ok(child.output.split("\n").length < 10, child.output);
 }
 
 /** Hundredths of a second that a process has used. */

@@ -1,4 +1,6 @@
 import assert from "node:assert/strict";
+import type { EndpointAddress } from "../../../../proxy/engine/engine.ts";
+import { createPortableEngine } from "../../../../proxy/engine/portable/engine.ts";
 import { ReceiveBuffers } from "../../../../proxy/engine/portable/udp_buffers.ts";
 import {
   SEND_QUEUE_MAX_BYTES,
@@ -6,9 +8,10 @@ import {
 } from "../../../../proxy/engine/portable/udp_socket.ts";
 import { RepeatedLog } from "../../../../proxy/repeated_log.ts";
 import { systemClock } from "../../../../watch/mod.ts";
-import { startWithFewDescriptors } from "../../../support/few_descriptors.ts";
-import { text, within } from "../../../support/tcp.ts";
-import { namedPeer, UdpPeer } from "../../../support/udp.ts";
+import { INTERNAL } from "../../../conformance/engine.ts";
+import { udpPolicy } from "../../../conformance/engine_udp.ts";
+import { text, until } from "../../../support/tcp.ts";
+import { UdpPeer } from "../../../support/udp.ts";
 
 function open(
   handle: (data: Uint8Array<ArrayBuffer>, from: Deno.NetAddr) => void,
@@ -86,27 +89,24 @@ Deno.test("ReceiveBuffers lends each buffer to one at a time", () => {
   assert.equal(buffers.take(), last);
 });
 
-Deno.test({
-  name: "out of descriptors, the oldest UDP flow gives up its own",
-  ignore: Deno.build.os === "windows",
-  fn: () => within(60_000, runOut()),
-});
-
-async function runOut(): Promise<void> {
-  await using endpoint = namedPeer("a");
-  const { child, services: [service] } = await startWithFewDescriptors(
-    "portable",
-    "UDP",
-    endpoint.address.port,
+Deno.test("a stranger's datagram at a flow's port is dropped, and counted", async () => {
+  const flows: EndpointAddress[] = [];
+  await using endpoint = new UdpPeer({}, ({ from }, peer) => {
+    flows.push(from);
+    peer.send("true", from);
+  });
+  const engine = createPortableEngine({ clock: systemClock });
+  const forwarder = engine.forwarder(udpPolicy([endpoint.address]));
+  const { address } = await forwarder.listen(
+    { ip: "127.0.0.1", port: 0 },
+    INTERNAL,
   );
-  await using _child = child;
-  await using clients = new AsyncDisposableStack();
-  for (let n = 0; n < 200; n++) {
-    const client = clients.use(new UdpPeer());
-    assert.equal(await client.askName(service!), "a");
-  }
-  child.kill("SIGKILL");
-  await child.ended;
-  assert.match(child.output, /Ended the oldest UDP flow to make room/);
-  assert.ok(child.output.split("\n").length < 10, child.output);
-}
+  await using client = new UdpPeer();
+  await client.askName(address);
+  await using stranger = new UdpPeer();
+  await stranger.send("forged", { ip: "127.0.0.1", port: flows[0]!.port });
+  await until("dropped", () => forwarder.stats().datagramsDropped === 1);
+  assert.equal(await client.askName(address), "true");
+  assert.equal(client.received, 2);
+  await forwarder.close(AbortSignal.abort());
+});

@@ -8,7 +8,9 @@ import {
   decodeSockaddr,
   encodeSockaddr,
   epollEventLayout,
+  IOVEC,
   LINGER_RESET,
+  MMSGHDR,
   SOCKADDR_BYTES_MAX,
   SOCKADDR_IN6_BYTES,
   SOCKADDR_IN_BYTES,
@@ -135,77 +137,107 @@ testWith([ffi], "a pipe has two descriptors and a size", () => {
   for (const fd of fds) libc.call.close(fd);
 });
 
-testWith(
-  [ffi, program("cc")],
-  "every constant and layout is what the C headers say",
-  async () => {
-    const constants = { ...libcModule, ...errors };
-    const names = Object.keys(constants).filter((name) =>
-      /^(AF|SOCK|O|EFD|EPOLL|SOL|SO|TCP|IP|IPV6|SHUT|MSG|F|RLIMIT|SPLICE_F)_/
-        .test(
-          name,
-        ) ||
-      /^E[A-Z]+$/.test(name)
-    );
-    assert.ok(names.length > 40);
-    const layouts = [
-      "sizeof(struct sockaddr_in)",
-      "offsetof(struct sockaddr_in, sin_port)",
-      "offsetof(struct sockaddr_in, sin_addr)",
-      "sizeof(struct sockaddr_in6)",
-      "offsetof(struct sockaddr_in6, sin6_port)",
-      "offsetof(struct sockaddr_in6, sin6_addr)",
-      "sizeof(struct epoll_event) / 4",
-      "offsetof(struct epoll_event, data) / 4",
-      "sizeof(struct linger)",
-      "offsetof(struct linger, l_linger)",
-      "offsetof(struct tcp_info, tcpi_unacked)",
-    ];
-    const { int32s, fd } = epollEventLayout(Deno.build.arch);
-    const wanted = [
-      ...[SOCKADDR_IN_BYTES, 2, 4, SOCKADDR_IN6_BYTES, 2, 8, int32s, fd, 8, 4],
-      TCP_INFO_UNACKED,
-      ...names.map((name) => constants[name as keyof typeof constants]),
-    ];
-    const told = await valuesInC([...layouts, ...names]);
-    const all = [...layouts, ...names];
-    for (const [index, name] of all.entries()) {
-      assert.equal(told[index], wanted[index], name);
-    }
-  },
-);
+testWith([ffi], "addressOf() tells where memory is, and writes nothing", () => {
+  using libc = testLibc();
+  const memory = new Uint8Array(new ArrayBuffer(64)).fill(7);
+  const at = BigInt(libc.call.addressOf(memory, 0, 0));
+  const part = BigInt(libc.call.addressOf(memory.subarray(16), 0, 0));
+  assert.equal(part - at, 16n);
+  const copy = new Uint8Array(64);
+  libc.call.memcpy(copy, at, 64);
+  assert.deepEqual(copy, memory);
+});
 
-/** What a C program prints for each expression, as a signed 32-bit number. */
-async function valuesInC(expressions: readonly string[]): Promise<number[]> {
+/** What a compiler for each architecture is called; `cc` is this machine's. */
+const COMPILERS = {
+  x86_64: "x86_64-linux-gnu-gcc",
+  aarch64: "aarch64-linux-gnu-gcc",
+} as const;
+
+for (const arch of ["x86_64", "aarch64"] as const) {
+  testWith(
+    [program(COMPILERS[arch])],
+    `every constant and layout is what the C headers say, on ${arch}`,
+    () => assertInC(COMPILERS[arch], expectedInC(arch)),
+  );
+}
+
+/** Expressions of C, and the values that we take them for. */
+function expectedInC(
+  arch: keyof typeof COMPILERS,
+): readonly (readonly [string, number])[] {
+  const constants = Object.entries({ ...libcModule, ...errors });
+  const isConstant =
+    /^(AF|SOCK|O|EFD|EPOLL|SOL|SO|TCP|IP|IPV6|SHUT|MSG|F|RLIMIT|SPLICE_F)_|^E[A-Z]+$/;
+  const named = constants.filter((each): each is [string, number] =>
+    isConstant.test(each[0]) && typeof each[1] === "number"
+  );
+  assert.ok(named.length > 40);
+  const { int32s, fd } = epollEventLayout(arch);
+  return [
+    ...named,
+    ["sizeof(struct sockaddr_in)", SOCKADDR_IN_BYTES],
+    ["offsetof(struct sockaddr_in, sin_port)", 2],
+    ["offsetof(struct sockaddr_in, sin_addr)", 4],
+    ["sizeof(struct sockaddr_in6)", SOCKADDR_IN6_BYTES],
+    ["offsetof(struct sockaddr_in6, sin6_port)", 2],
+    ["offsetof(struct sockaddr_in6, sin6_addr)", 8],
+    ["sizeof(struct epoll_event)", int32s * 4],
+    ["offsetof(struct epoll_event, data)", fd * 4],
+    ["sizeof(struct linger)", 8],
+    ["offsetof(struct linger, l_linger)", 4],
+    ["offsetof(struct tcp_info, tcpi_unacked)", TCP_INFO_UNACKED],
+    ["sizeof(struct iovec)", IOVEC.int32s * 4],
+    ["offsetof(struct iovec, iov_base)", IOVEC.base * 4],
+    ["offsetof(struct iovec, iov_len)", IOVEC.length * 4],
+    ["sizeof(struct mmsghdr)", MMSGHDR.int32s * 4],
+    ["offsetof(struct mmsghdr, msg_hdr.msg_name)", MMSGHDR.name * 4],
+    ["offsetof(struct mmsghdr, msg_hdr.msg_namelen)", MMSGHDR.nameLength * 4],
+    ["offsetof(struct mmsghdr, msg_hdr.msg_iov)", MMSGHDR.iovecs * 4],
+    ["offsetof(struct mmsghdr, msg_hdr.msg_iovlen)", MMSGHDR.iovecCount * 4],
+    ["offsetof(struct mmsghdr, msg_hdr.msg_control)", 8 * 4],
+    ["offsetof(struct mmsghdr, msg_hdr.msg_flags)", 12 * 4],
+    ["offsetof(struct mmsghdr, msg_len)", MMSGHDR.length * 4],
+    ["sizeof(((struct mmsghdr *)0)->msg_hdr.msg_namelen)", 4],
+    ["sizeof(((struct mmsghdr *)0)->msg_len)", 4],
+    ["sizeof(void *)", 8],
+    ["sizeof(size_t)", 8],
+  ];
+}
+
+/** Compiles, and need not run: a compiler for another machine will do. */
+async function assertInC(
+  compiler: string,
+  expected: readonly (readonly [string, number])[],
+): Promise<void> {
   const folder = await Deno.makeTempDir();
   try {
-    const source = `#define _GNU_SOURCE
-      #include <errno.h>
-      #include <fcntl.h>
-      #include <netinet/in.h>
-      #include <netinet/tcp.h>
-      #include <stddef.h>
-      #include <stdio.h>
-      #include <sys/resource.h>
-      #include <sys/epoll.h>
-      #include <sys/eventfd.h>
-      #include <sys/socket.h>
-      #include <linux/netfilter_ipv4.h>
-      #ifndef IPV6_FREEBIND
-      #define IPV6_FREEBIND 78
-      #endif
-      int main(void) { ${
-      expressions.map((text) => `printf("%d\\n", (int)(${text}));`).join("\n")
-    } return 0; }`;
-    await Deno.writeTextFile(`${folder}/values.c`, source);
-    const cc = new Deno.Command("cc", {
-      args: ["-o", `${folder}/values`, `${folder}/values.c`],
-    });
-    const compiled = await cc.output();
-    assert.ok(compiled.success, new TextDecoder().decode(compiled.stderr));
-    const { stdout } = await new Deno.Command(`${folder}/values`).output();
-    return new TextDecoder().decode(stdout).trim().split("\n").map(Number);
+    const lines = expected.map(([expression, value]) =>
+      `_Static_assert((int)(${expression}) == (int)(${value}), "${expression}");`
+    );
+    await Deno.writeTextFile(`${folder}/values.c`, HEADERS + lines.join("\n"));
+    const { success, stderr } = await new Deno.Command(compiler, {
+      args: ["-fsyntax-only", `${folder}/values.c`],
+    }).output();
+    assert.ok(success, new TextDecoder().decode(stderr));
   } finally {
     await Deno.remove(folder, { recursive: true });
   }
 }
+
+const HEADERS = `#define _GNU_SOURCE
+  #include <errno.h>
+  #include <fcntl.h>
+  #include <netinet/in.h>
+  #include <netinet/tcp.h>
+  #include <stddef.h>
+  #include <sys/resource.h>
+  #include <sys/epoll.h>
+  #include <sys/eventfd.h>
+  #include <sys/socket.h>
+  #include <sys/uio.h>
+  #include <linux/netfilter_ipv4.h>
+  #ifndef IPV6_FREEBIND
+  #define IPV6_FREEBIND 78
+  #endif
+`;

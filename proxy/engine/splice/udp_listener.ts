@@ -1,0 +1,114 @@
+/**
+ * Receives what clients send to one address. In: a bound socket. Out: runs of
+ * datagrams of one client, at its ServicePort. Whatever the kernel says, it
+ * goes on: a listener that died silently would look like a port that nobody
+ * answers.
+ *
+ * @module
+ */
+import { ipFamily } from "../../ip.ts";
+import { Admission } from "../admission.ts";
+import type { ListenAddress, ListenOptions } from "../engine.ts";
+import { EAGAIN, EINTR, errnoText } from "./errors.ts";
+import { EPOLLIN, type Libc } from "./libc.ts";
+import type { EventHandler, Poller } from "./poller.ts";
+import { Timer, type Timers } from "./timers.ts";
+import { type DatagramBatch, nameBytes } from "./udp_batch.ts";
+import type { UdpClient, UdpFlow } from "./udp_flow.ts";
+
+/** Pause after a receive that failed, in milliseconds. */
+const RECEIVE_PAUSE_MS = 100;
+
+/** What a listener asks of its ServicePort. */
+export interface UdpReceiver {
+  /**
+   * Slots `from` to `to` (not included) of the batch are one client's.
+   *
+   * @param flow undefined: it has none
+   * @param client makes what a new flow needs
+   */
+  received(
+    run: { readonly from: number; readonly to: number },
+    flow: UdpFlow | undefined,
+    client: () => UdpClient,
+  ): void;
+  cannotReceive(address: ListenAddress, cause: string): void;
+}
+
+export interface UdpListenerOptions {
+  readonly libc: Libc;
+  readonly poller: Poller;
+  readonly timers: Timers;
+  readonly batch: DatagramBatch;
+  /** Milliseconds, the loop's. */
+  readonly now: () => number;
+  readonly receiver: UdpReceiver;
+  readonly address: ListenAddress;
+  readonly listen: ListenOptions;
+}
+
+export class UdpListener implements EventHandler {
+  readonly fd: number;
+  readonly admission: Admission;
+  /** Who has a flow here. */
+  readonly flows = new Map<number | string, UdpFlow>();
+  readonly #options: UdpListenerOptions;
+  readonly #isIpv4: boolean;
+  readonly #resume: Timer;
+
+  /** Owns the socket. */
+  constructor(fd: number, options: UdpListenerOptions) {
+    this.fd = fd;
+    this.#options = options;
+    this.admission = new Admission(options.listen);
+    this.#isIpv4 = ipFamily(options.address.ip) === "IPv4";
+    this.#resume = new Timer(() => this.#receiveAgain());
+    if (!options.poller.add(fd, EPOLLIN, this)) {
+      this.#pause(options.libc.errno());
+    }
+  }
+
+  close(): void {
+    this.#options.timers.clear(this.#resume);
+    // Another process may have it too: then closing it ends no events.
+    this.#options.poller.giveAway(this.fd);
+    this.#options.poller.close(this.fd);
+  }
+
+  /** Level-triggered: what one round does not receive, the next is told of. */
+  onEvents(): void {
+    const { batch, libc, receiver } = this.#options;
+    const count = batch.receiveFromClients(this.fd);
+    if (count === -1) {
+      const errno = libc.errno();
+      if (errno !== EAGAIN && errno !== EINTR) this.#pause(errno);
+      return;
+    }
+    for (let from = 0, to; from < count; from = to) {
+      const key = batch.nameKey(from, this.#isIpv4);
+      to = from + 1;
+      while (to < count && batch.nameKey(to, this.#isIpv4) === key) to++;
+      const at = from;
+      receiver.received({ from, to }, this.flows.get(key), () => ({
+        listener: this,
+        key,
+        sockaddr: batch.names[at]!.slice(0, nameBytes(this.#isIpv4)),
+      }));
+    }
+  }
+
+  /** No error is known that Linux gives for long; without a pause one would
+   * take all of the thread's time. */
+  #pause(errno: number): void {
+    const { poller, timers, receiver, address, now } = this.#options;
+    receiver.cannotReceive(address, errnoText(errno));
+    poller.change(this.fd, 0);
+    timers.set(this.#resume, { now: now(), delayMs: RECEIVE_PAUSE_MS });
+  }
+
+  #receiveAgain(): void {
+    const { poller } = this.#options;
+    // It may never have been in the set: there was no memory for it.
+    if (!poller.add(this.fd, EPOLLIN, this)) poller.change(this.fd, EPOLLIN);
+  }
+}
