@@ -50,6 +50,7 @@ import {
   type SharedOptions,
   startProxy,
 } from "./start_proxy.ts";
+import { drainingText, showProgress, startingText } from "./progress.ts";
 import { addressOf, openSource } from "./open_source.ts";
 import { servePersistently, serveStatus } from "./serve_status.ts";
 import { EventFeed } from "../status/event_feed.ts";
@@ -237,6 +238,8 @@ export async function runCommand(args: readonly string[]): Promise<number> {
       ? kernel(kernelMode ?? "iptables")
       : listeners(choice.engine),
   });
+  const starting = new AbortController();
+  showProgress(() => startingText(proxy), { signal: starting.signal });
   const metrics = serveStatus({
     metricsAddress,
     dashboardAddress,
@@ -254,6 +257,7 @@ export async function runCommand(args: readonly string[]): Promise<number> {
       proxy,
       () => Promise.allSettled([server?.listening, metrics.listening]),
     );
+    starting.abort();
     logger.info("Ready", { services: proxy.state.size });
   });
   const writing = client &&
@@ -291,18 +295,26 @@ export async function runCommand(args: readonly string[]): Promise<number> {
   const isGiven = await handOver.stopping();
   stopping.abort();
   await Promise.all([following, writing]);
+  starting.abort();
   logger.info(`Stopping at ${asked}; open connections may end`, { drainMs });
   const servers = server === undefined ? [metrics] : [metrics, server];
   const cut = AbortSignal.timeout(drainMs);
+  const drained = new AbortController();
+  const cutAt = performance.now() + drainMs;
+  showProgress(() => drainingText(proxy, cutAt - performance.now()), {
+    signal: drained.signal,
+  });
   if (isGiven) {
     const leaving = servers.map((each) => each.leave());
     await proxy.stop(cut, () => handOver.leave());
+    drained.abort();
     await Promise.all(leaving);
     if (flags["stay-when-replaced"]) {
       await stay(signalled, handOver);
     }
   } else {
     const steering = await proxy.stop(cut);
+    drained.abort();
     for (const each of servers) await each[Symbol.asyncDispose]();
     if (flags["cleanup-on-exit"]) {
       await steering?.cleanup(AbortSignal.timeout(CLEANUP_TIMEOUT_MS));

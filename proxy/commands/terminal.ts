@@ -13,7 +13,19 @@ export function print(text: string): void {
 
 /** Writes to standard error, all of it, before it returns. */
 export function printError(text: string): void {
-  writeAll(Deno.stderr, text);
+  // A line that is written over stays the last one.
+  writeAll(Deno.stderr, shown === "" ? text : `${CLEAR}${text}${shown}`);
+}
+
+/** Goes to the start of the line, and empties it. */
+const CLEAR = "\r\x1b[K";
+let shown = "";
+
+/** The last line of the terminal at standard error, until the next; empty: none. */
+export function statusLine(text: string): void {
+  if (text === shown) return;
+  writeAll(Deno.stderr, `${CLEAR}${text}`);
+  shown = text;
 }
 
 function writeAll(to: { writeSync(p: Uint8Array): number }, text: string) {
