@@ -13,6 +13,7 @@ import {
   type SteeringLock,
   type TakeLock,
 } from "../rules/mod.ts";
+import { CommandError } from "../rules/command.ts";
 import { KernelProxier } from "../rules/modes/kernel_proxier.ts";
 import { cleanupKernelModes, kernelModeDriver } from "../rules/modes/mod.ts";
 import type { KernelMode } from "../rules/modes/mode_input.ts";
@@ -83,7 +84,7 @@ async function removeOthers(
     } catch (error) {
       signal.throwIfAborted();
       const isExpected = error instanceof SteeringError ||
-        (error instanceof Error && error.name === "CommandError");
+        error instanceof CommandError;
       if (!isExpected) throw error;
       logger.warn("Something of an earlier run stays", {
         reason: errorLine(error),

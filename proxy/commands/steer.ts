@@ -8,7 +8,8 @@
 import { getLogger } from "@std/log";
 import type { ApiClient } from "../../watch/mod.ts";
 import type { NamespaceOpener } from "../engine/engine.ts";
-import { systemRunner } from "../rules/command.ts";
+import { CommandError, systemRunner } from "../rules/command.ts";
+import { cleanupKernelModes } from "../rules/modes/mod.ts";
 import {
   chooseSteering,
   LEFTOVERS_ADVICE,
@@ -67,12 +68,29 @@ export async function steer(
   return choice;
 }
 
-/** Its rules win over ours, or fight with them. */
+/**
+ * Its rules win over ours, or fight with them. Those that a kernel mode of ours
+ * left look the same, but for a mark: they are removed (fact 8.96).
+ */
 async function warnOfKubeProxy(signal: AbortSignal): Promise<void> {
+  const found = await readLeftovers(systemRunner, signal);
+  if (found.length === 0) return;
+  await removeKernelModes(signal);
   for (const { mode, what } of await readLeftovers(systemRunner, signal)) {
     logger.warn(
       `kube-proxy is on this machine too, or was (${mode} mode); Services may be led by its rules`,
       { found: what, advice: LEFTOVERS_ADVICE },
     );
+  }
+}
+
+async function removeKernelModes(signal: AbortSignal): Promise<void> {
+  try {
+    await cleanupKernelModes({ signal });
+  } catch (error) {
+    if (!(error instanceof CommandError)) throw error;
+    logger.warn("Rules of an earlier run in a kernel mode stay", {
+      reason: error.message,
+    });
   }
 }

@@ -20,10 +20,11 @@ class Bench implements AsyncDisposable {
   readonly #run: Promise<void>;
   readonly #held: PromiseWithResolvers<"done" | "again">[] = [];
 
-  constructor(periodMs = PERIOD_MS) {
+  constructor(periodMs = PERIOD_MS, minPauseMs = 0) {
     this.runner = new SyncRunner({
       clock: this.clock,
       periodMs,
+      minPauseMs,
       sync: () => this.#sync(),
     });
     this.#run = this.runner.run(this.#abort.signal);
@@ -252,4 +253,27 @@ Deno.test("SyncRunner ends at once with a signal that is aborted already", async
   });
   runner.request();
   await runner.run(AbortSignal.abort());
+});
+
+Deno.test("[9.2, 9.3, 9.4] SyncRunner leaves a pause between the end of one sync and the next", async () => {
+  await using bench = new Bench(PERIOD_MS, 1_000);
+  const first = bench.hold();
+  bench.runner.request();
+  await settle();
+  await bench.clock.advance(400);
+  // While one runs, and in the pause after it: one more, for all of them.
+  bench.runner.request();
+  first.resolve("done");
+  await settle();
+  await bench.clock.advance(999);
+  bench.runner.request();
+  await settle();
+  assert.deepEqual(bench.startedMs, [0]);
+  await bench.clock.advance(1);
+  await settle();
+  assert.deepEqual(bench.startedMs, [0, 1_400]);
+  await bench.clock.advance(5_000);
+  bench.runner.request();
+  await settle();
+  assert.deepEqual(bench.startedMs, [0, 1_400, 6_400]);
 });

@@ -69,6 +69,17 @@ export async function runKubePortal(
   };
 }
 
+/** Runs it in a namespace to its end; output is of both streams. */
+export async function runKubePortalIn(
+  namespace: Namespace,
+  args: readonly string[],
+): Promise<{ readonly code: number; readonly output: string }> {
+  await using child = startKubePortal(args, { namespace });
+  const { code } = await child.status;
+  await child.ended;
+  return { code, output: child.output };
+}
+
 /** The task's own command line, with this Deno and more arguments. */
 function commandLine(
   args: readonly string[],

@@ -27,6 +27,8 @@ export const EXTERNAL_IPS = ["198.51.100.40", "203.0.113.70"] as const;
 export interface NodeClusterOptions {
   /** Default: 2. */
   readonly pods?: number;
+  /** Instead of `--steer=route`: another mode, and what it needs. */
+  readonly proxyArgs?: readonly string[];
 }
 
 export class NodeCluster implements AsyncDisposable {
@@ -63,7 +65,7 @@ export class NodeCluster implements AsyncDisposable {
       }
       await folder.write("node.yaml", manifest(ownNode(node)));
       await cluster.startApiserver(["10.96.0.0/16", "fd00:96::/112"]);
-      await cluster.startProxy();
+      await cluster.startProxy(...options.proxyArgs ?? []);
       return cluster;
     } catch (error) {
       await stack.disposeAsync();

@@ -191,10 +191,17 @@ export function modePorts(
   return ports.sort(comparePorts);
 }
 
+/** States never change, so that what was made of one stays right. */
+const MADE = new WeakMap<ServicePortState, ModePort>();
+
 /** The lists of one ServicePort. */
 export function modePort(port: ServicePortState): ModePort {
+  const known = MADE.get(port);
+  if (known !== undefined) return known;
   const all = reachableEndpoints(port);
-  return { ...port, internal: internalEndpoints(port), all };
+  const made = { ...port, internal: internalEndpoints(port), all };
+  MADE.set(port, made);
+  return made;
 }
 
 function comparePorts(

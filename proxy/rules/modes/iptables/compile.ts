@@ -6,6 +6,8 @@
  *
  * @module
  */
+import { isDeepStrictEqual } from "node:util";
+import type { ServicePort } from "../../../service_port.ts";
 import type { ModeInput, ModePort } from "../mode_input.ts";
 import {
   FILTER_JUMPS,
@@ -28,11 +30,42 @@ import {
   KUBE_SERVICES,
 } from "./names.ts";
 import type { IptablesProgram, IptablesTable } from "./program.ts";
-import { type ServiceRules, serviceRules } from "./service_rules.ts";
+import {
+  type ServiceContext,
+  type ServiceRules,
+  serviceRules,
+} from "./service_rules.ts";
 
 export interface CompileOptions {
   /** The kernel counts by nfacct, and upstream's counters are there. */
   readonly nfacct?: boolean;
+  /** Of earlier compilations; without it nothing is remembered. */
+  readonly memory?: CompileMemory;
+}
+
+/**
+ * What was made of ServicePorts that are still the same objects, as those of
+ * Services without a change are: a change costs the work of what changed.
+ */
+export class CompileMemory {
+  #context: ServiceContext | undefined;
+  #rules = new WeakMap<ServicePort, ServiceRules>();
+
+  /** What else the rules follow from; another context forgets them all. */
+  about(context: ServiceContext): void {
+    if (isDeepStrictEqual(context, this.#context)) return;
+    this.#context = context;
+    this.#rules = new WeakMap();
+  }
+
+  rulesOf(port: ModePort): ServiceRules {
+    if (this.#context === undefined) throw new TypeError("No context yet");
+    const known = this.#rules.get(port.servicePort);
+    if (known !== undefined) return known;
+    const rules = serviceRules(port, this.#context);
+    this.#rules.set(port.servicePort, rules);
+    return rules;
+  }
 }
 
 /** Upstream calls a cluster large with more endpoints than this (fact 10.31). */
@@ -40,12 +73,12 @@ const LARGE_CLUSTER_ENDPOINTS = 1000;
 
 export function compileIptables(
   input: ModeInput,
-  { nfacct = false }: CompileOptions = {},
+  { nfacct = false, memory = new CompileMemory() }: CompileOptions = {},
 ): IptablesProgram {
-  const isLargeCluster = isLarge(input.ports);
-  const services = input.ports.map((port) =>
-    serviceRules(port, { input, nfacct, isLargeCluster })
-  );
+  const { ports, healthChecks: _, ...rest } = input;
+  const isLargeCluster = isLarge(ports);
+  memory.about({ input: rest, nfacct, isLargeCluster });
+  const services = ports.map((port) => memory.rulesOf(port));
   const { family } = input;
   return {
     family,

@@ -26,7 +26,7 @@ import type {
 } from "../kernel_programmer.ts";
 import type { ModeInput } from "../mode_input.ts";
 import { chainsOf, cleanupText } from "./cleanup_text.ts";
-import { compileIptables } from "./compile.ts";
+import { compileIptables, CompileMemory } from "./compile.ts";
 import {
   isServiceChain,
   KUBE_FIREWALL,
@@ -42,6 +42,7 @@ const LOCK_WAIT_S = "5";
 export class IptablesProgrammer implements KernelProgrammer {
   readonly family: IpFamily;
   readonly #runner: CommandRunner;
+  readonly #memory = new CompileMemory();
   #programs: IptablesPrograms | undefined;
   /** Service key → its chains, as of the last successful write. */
   #chainsOf = new Map<string, readonly string[]>();
@@ -79,7 +80,7 @@ export class IptablesProgrammer implements KernelProgrammer {
     scope: ProgramScope,
     signal: AbortSignal,
   ): Promise<ProgramResult> {
-    const program = compileIptables(input);
+    const program = compileIptables(input, { memory: this.#memory });
     const chains = serviceChains(program);
     const parts = scope.full
       ? await this.#allParts(program, signal)

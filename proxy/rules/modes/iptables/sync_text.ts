@@ -12,6 +12,7 @@ import type {
   BaseRule,
   IptablesChain,
   IptablesProgram,
+  IptablesRule,
   TableName,
 } from "./program.ts";
 import { declaration, ruleText } from "./text.ts";
@@ -48,10 +49,15 @@ export function restoreText(
     const chains = table.chains.filter((chain) => isWritten(chain, parts));
     const stale = table.name === "nat" ? [...parts.stale] : [];
     const jumps = parts.missingJumps[table.name] ?? [];
-    const rules = chains.flatMap(({ name, rules }) =>
-      rules.map((rule) => ruleText(name, rule, program.family))
+    const rules = chains.flatMap(({ name, rules, service }) =>
+      rules.map((rule) =>
+        service === undefined
+          ? sharedText(name, rule, program.family)
+          : ruleText(name, rule, program.family)
+      )
     );
-    written[table.name] = rules.length;
+    // In mangle there is nothing but the canary.
+    if (table.name !== "mangle") written[table.name] = rules.length;
     lines.push(
       `*${table.name}`,
       ...[...chains.map(({ name }) => name), ...stale].map(declaration),
@@ -62,6 +68,22 @@ export function restoreText(
     );
   }
   return { text: `${lines.join("\n")}\n`, written };
+}
+
+/** Of rules in shared chains: every write has all of them (fact 10.32). */
+const SHARED_TEXTS = new WeakMap<IptablesRule, string>();
+
+/** A rule is in one chain of one family, so that its text is always the same. */
+function sharedText(
+  chain: string,
+  rule: IptablesRule,
+  family: IpFamily,
+): string {
+  const known = SHARED_TEXTS.get(rule);
+  if (known !== undefined) return known;
+  const text = ruleText(chain, rule, family);
+  SHARED_TEXTS.set(rule, text);
+  return text;
 }
 
 /** Upstream puts its jumps before whatever is there (fact 10.10). */
