@@ -29,6 +29,12 @@ import { WritePace } from "./write_pace.ts";
 
 const logger = getLogger("proxy");
 
+/** A ServicePort that is no more, and whose connections may go on. */
+interface Draining {
+  readonly drained: Promise<void>;
+  readonly cut: AbortController;
+}
+
 export interface ProxierOptions {
   readonly engine: Engine;
   /** Already started. */
@@ -57,8 +63,7 @@ export class Proxier {
   readonly #incomplete = new Set<PortProxy>();
   readonly #unsteered = new Set<PortProxy>();
   /** Gone from the desired state; their connections have not all ended. */
-  readonly #draining = new Map<PortProxy, Promise<void>>();
-  readonly #cut = new AbortController();
+  readonly #draining = new Map<PortProxy, Draining>();
   /** External addresses that are listened on: key → IP address. */
   readonly #ownIps = new Map<string, string>();
   /** Address key → why it is not steered, as last said. */
@@ -252,13 +257,16 @@ export class Proxier {
     this.#ports.delete(key);
     this.#incomplete.delete(port);
     this.#unsteered.delete(port);
-    const drained = port.close(this.#cut.signal).finally(() => {
+    // One for each: a signal looks through all its listeners for every new one,
+    // which with 10,000 Services took seconds.
+    const cut = new AbortController();
+    const drained = port.close(cut.signal).finally(() => {
       this.#draining.delete(port);
       // A connection that goes on needs its address as long as it lasts; now
       // it can be given back, with the next sync.
       for (const address of port.addresses) this.#pass.release(address);
     });
-    this.#draining.set(port, drained);
+    this.#draining.set(port, { drained, cut });
     this.#settle(this.#claims.set(port.state.servicePort, []));
   }
 
@@ -314,12 +322,13 @@ export class Proxier {
    * `signal` is aborted, which cuts the rest. Steering stays.
    */
   async close(signal: AbortSignal): Promise<void> {
-    const cut = () => this.#cut.abort();
-    if (signal.aborted) cut();
-    signal.addEventListener("abort", cut, { once: true });
     this.#shared.close();
     for (const key of [...this.#portsOf.keys()]) this.#replacePorts(key, []);
-    await Promise.all(this.#draining.values());
+    const draining = [...this.#draining.values()];
+    const cut = () => draining.forEach((each) => each.cut.abort());
+    if (signal.aborted) cut();
+    signal.addEventListener("abort", cut, { once: true });
+    await Promise.all(draining.map(({ drained }) => drained));
     signal.removeEventListener("abort", cut);
   }
 }
