@@ -14,7 +14,7 @@ import {
   O_CLOEXEC,
   O_NONBLOCK,
 } from "./libc.ts";
-import { MailSender } from "./mailbox.ts";
+import { MAIL_BYTES, MailSender } from "./mailbox.ts";
 import type { Command, Report, ThreadStart, UdpStart } from "./messages.ts";
 
 const logger = getLogger("engine");
@@ -72,7 +72,7 @@ export class DataThreads implements AsyncDisposable {
       running.push(ready.promise);
       const start: ThreadStart = {
         index,
-        mailCount: new SharedArrayBuffer(4),
+        mailCount: new SharedArrayBuffer(MAIL_BYTES),
         wakeFd: this.#own(libc.call.eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC)),
         handOver,
         dialTimeoutsMs: options.dialTimeoutsMs,

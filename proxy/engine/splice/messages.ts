@@ -14,7 +14,7 @@ import type {
 /** The first message to a thread: all it needs to exist. */
 export interface ThreadStart {
   readonly index: number;
-  /** How many messages were sent, the first 32-bit number; see `mailbox.ts`. */
+  /** How many messages were sent, and whether one woke it; see `mailbox.ts`. */
   readonly mailCount: SharedArrayBuffer;
   /** An eventfd that says: there is mail. */
   readonly wakeFd: number;
