@@ -25,6 +25,7 @@ import { SharedListeners } from "./shared_listeners.ts";
 import type { StateChanges } from "./state_tracker.ts";
 import type { ListenerChanges, Steering, SteeringResult } from "./steering.ts";
 import { SteeringPass } from "./steering_pass.ts";
+import { Turns } from "./turns.ts";
 import { WritePace } from "./write_pace.ts";
 
 const logger = getLogger("proxy");
@@ -110,13 +111,16 @@ export class Proxier {
     changes: StateChanges,
     signal: AbortSignal,
   ): Promise<"done" | "again"> {
+    const turns = new Turns();
     for (const key of changes.removed) {
       this.#replacePorts(key, []);
       this.#sayProblems(key, []);
+      if (turns.isOver) await turns.rest();
     }
     for (const { key, ports, problems } of changes.changed) {
       this.#replacePorts(key, ports);
       this.#sayProblems(key, problems);
+      if (turns.isOver) await turns.rest();
     }
     const isIdle = !this.#isFirstPass && this.#incomplete.size === 0 &&
       this.#pass.isEmpty;
@@ -129,6 +133,7 @@ export class Proxier {
     for (const port of [...this.#incomplete]) {
       await port.open(steering);
       this.#note(port);
+      if (turns.isOver) await turns.rest();
     }
     this.#shared.start();
     await this.#steer(signal);

@@ -108,9 +108,33 @@ export class StateTracker {
    * that cancelled each other or do not show (facts 1.48, 1.55).
    */
   takeChanges(): StateChanges {
-    const changed: ServiceState[] = [];
-    const removed: string[] = [];
-    for (const key of this.#dirty) {
+    const changes = { changed: [], removed: [] };
+    for (const _ of this.#taking(changes));
+    return changes;
+  }
+
+  /**
+   * The same in turns, for many changes: `rest` is awaited in between. What
+   * changes meanwhile is left to the next call.
+   */
+  async takeChangesInTurns(
+    turns: { readonly isOver: boolean; rest(): Promise<void> },
+  ): Promise<StateChanges> {
+    const changes = { changed: [], removed: [] };
+    for (const _ of this.#taking(changes)) {
+      if (turns.isOver) await turns.rest();
+    }
+    return changes;
+  }
+
+  /** Works off what is dirty, one Service after the other. */
+  *#taking(
+    { changed, removed }: { changed: ServiceState[]; removed: string[] },
+  ): Generator<void> {
+    const keys = [...this.#dirty];
+    this.#dirty.clear();
+    for (const key of keys) {
+      yield;
       const joined = this.#joined.get(key);
       if (joined?.service !== undefined) {
         const next = serviceState(joined.service, {
@@ -124,8 +148,6 @@ export class StateTracker {
         changed.push(next);
       } else if (this.#state.delete(key)) removed.push(key);
     }
-    this.#dirty.clear();
-    return { changed, removed };
   }
 
   #join(key: string): Joined {

@@ -37,6 +37,7 @@ import type { SteeringView } from "../status/status_source.ts";
 import type { Steering } from "../steering.ts";
 import { SyncRunner } from "../sync_runner.ts";
 import { type TriggerTime, TriggerTimes } from "../trigger_times.ts";
+import { Turns } from "../turns.ts";
 import {
   kernelStage,
   listenerStage,
@@ -270,7 +271,7 @@ export function startProxy(options: StartProxyOptions): RunningProxy {
     }
     counters.changesTaken();
     triggered.push(...triggers.take());
-    const changes = tracker.takeChanges();
+    const changes = await tracker.takeChangesInTurns(new Turns());
     endpoints.apply(changes);
     serviceHealth.note(changes);
     try {
