@@ -1,7 +1,7 @@
 /**
- * The listening sockets of this process that another one can take over, or that
- * it has taken over itself: by descriptor, so that nobody who waits in a
- * socket's queue is lost. In: addresses. Out: sockets, made or inherited. Knows
+ * The sockets of this process that listen, for connections or datagrams, and
+ * that another one can take over, or that it has taken over itself: by
+ * descriptor, so that nobody who waits in a socket's queue is lost. In: addresses. Out: sockets, made or inherited. Knows
  * neither Services nor how the descriptors travel.
  *
  * Contract:
@@ -23,9 +23,12 @@ import {
   openListeningSocket,
   stopListening,
 } from "./splice/socket.ts";
+import { openDatagramListener } from "./splice/udp_socket.ts";
 
 /** What another process has to know of a socket, to find it by. */
 export interface SocketLabel {
+  /** TCP if it is missing. */
+  readonly protocol?: "UDP" | undefined;
   /** As it was bound. */
   readonly address: ListenAddress;
   /** The address that clients use, where that is another one. */
@@ -38,6 +41,8 @@ export interface LabelledSocket extends SocketLabel {
 }
 
 export interface OpenOptions {
+  /** TCP if it is missing. */
+  readonly protocol?: "UDP" | undefined;
   readonly serviceAddress?: ListenAddress | undefined;
   /** The address need not be of this machine (yet). */
   readonly freeBind?: boolean;
@@ -74,17 +79,21 @@ export class ListeningSockets {
    * @throws the error of the system
    */
   open(address: ListenAddress, options: OpenOptions = {}): ListeningSocket {
-    const { serviceAddress, freeBind = false } = options;
-    const inherited = this.#takeInherited(address, serviceAddress);
-    const socket = inherited ?? openAt(
+    const { protocol, serviceAddress, freeBind = false } = options;
+    const make = protocol === "UDP"
+      ? openDatagramListener
+      : openListeningSocket;
+    const label = { protocol, address, serviceAddress };
+    const socket = this.#takeInherited(label) ?? openAt(
       address,
       this.#namespaces,
-      () => openListeningSocket(this.#libc, address, { freeBind }),
+      () => make(this.#libc, address, { freeBind }),
     );
     const { fd, address: { ip, port } } = socket;
     const { namespace } = address;
     this.#open.set(fd, {
       fd,
+      protocol,
       address: { ip, port, ...namespace === undefined ? {} : { namespace } },
       serviceAddress,
     });
@@ -96,12 +105,11 @@ export class ListeningSockets {
    * for: so it stays the same.
    */
   #takeInherited(
-    address: ListenAddress,
-    serviceAddress: ListenAddress | undefined,
+    { protocol, address, serviceAddress }: SocketLabel,
   ): LabelledSocket | undefined {
     const key = address.port === 0
-      ? serviceAddress && this.#chosen.get(keyOf(serviceAddress))
-      : keyOf(address);
+      ? serviceAddress && this.#chosen.get(keyOf(serviceAddress, protocol))
+      : keyOf(address, protocol);
     const socket = key === undefined ? undefined : this.#inherited.get(key);
     if (key === undefined || socket?.address.ip !== address.ip) {
       return undefined;
@@ -112,7 +120,16 @@ export class ListeningSockets {
 
   /** New connections end here; whoever polls the descriptor closes it. */
   close({ fd }: Pick<ListeningSocket, "fd">): void {
-    if (this.#open.delete(fd) && !this.#isShared) stopListening(this.#libc, fd);
+    const socket = this.#open.get(fd);
+    this.#open.delete(fd);
+    if (socket === undefined || this.#isShared) return;
+    // A datagram socket has no connections to end.
+    if (socket.protocol === undefined) stopListening(this.#libc, fd);
+  }
+
+  /** Another process has them too. */
+  get isShared(): boolean {
+    return this.#isShared;
   }
 
   /** From now on another process has them too, or no longer has. */
@@ -123,11 +140,11 @@ export class ListeningSockets {
   /** Takes sockets that another process has given; `open` finds them. */
   inherit(sockets: readonly LabelledSocket[]): void {
     for (const socket of sockets) {
-      const { address, serviceAddress } = socket;
-      const key = keyOf(address);
+      const { protocol, address, serviceAddress } = socket;
+      const key = keyOf(address, protocol);
       this.#inherited.set(key, socket);
       if (serviceAddress !== undefined) {
-        this.#chosen.set(keyOf(serviceAddress), key);
+        this.#chosen.set(keyOf(serviceAddress, protocol), key);
       }
     }
   }
@@ -140,6 +157,9 @@ export class ListeningSockets {
   }
 }
 
-function keyOf({ ip, port, namespace = "" }: ListenAddress): string {
-  return `${namespace} ${formatHostPort(ip, port)}`;
+function keyOf(
+  { ip, port, namespace = "" }: ListenAddress,
+  protocol: string = "TCP",
+): string {
+  return `${namespace} ${protocol} ${formatHostPort(ip, port)}`;
 }

@@ -244,7 +244,8 @@ export class Giver {
       const some = sockets.slice(at, at + DESCRIPTORS_MAX);
       const descriptors = some.map(({ fd }) => fd);
       channel.send({ data: BYTE, descriptors });
-      const labels = some.map(({ address, serviceAddress }) => ({
+      const labels = some.map(({ protocol, address, serviceAddress }) => ({
+        protocol,
         address,
         serviceAddress,
       }));

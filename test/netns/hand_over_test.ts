@@ -18,7 +18,7 @@ import {
 } from "../support/steering_stage.ts";
 
 /** New connections a second, from a pod and from outside together. */
-const RATE = { pod: 400, outside: 100, admin: 40 };
+const RATE = { pod: 400, outside: 100, admin: 40, datagrams: 100 };
 const HEALTH_PORT = 10256;
 const METRICS_PORT = 10249;
 
@@ -88,6 +88,13 @@ for (const [strategy, ...flags] of CASES) {
         stage.start("--take-over", "--drain-timeout=20s", ...flags);
       let old = await start();
       await using load = await loadOn(stage);
+      const datagrams = stack.use(
+        stage.pod2.startDeno(
+          "test/support/steady_datagrams.ts",
+          [WEB[0], PORTS.service, RATE.datagrams].map(String),
+        ),
+      );
+      await datagrams.waitFor("heard");
       for (let round = 0; round < 2; round++) {
         await using held = stage.pod2.startDeno(
           "test/support/held_client.ts",
@@ -105,6 +112,11 @@ for (const [strategy, ...flags] of CASES) {
         old = next;
       }
       await load.end();
+      datagrams.kill("SIGTERM");
+      await datagrams.ended;
+      const [, missing] = /, (\d+) missing$/m.exec(datagrams.output) ?? [];
+      // A datagram may get lost anywhere; those of a gap would be many.
+      assert.ok(Number(missing) <= 2, datagrams.output);
     },
   );
 }

@@ -126,12 +126,8 @@ class LinuxEngine implements SpliceEngine {
       receive: (report) => this.#receive(report),
     });
     const { namespaces, freeBind = false } = options;
-    this.#udpListeners = new UdpListeners({
-      libc,
-      threads,
-      freeBind,
-      namespaces,
-    });
+    const sockets = options.sockets ?? new ListeningSockets(libc, namespaces);
+    this.#udpListeners = new UdpListeners({ threads, sockets, freeBind });
     this.#parts = {
       libc,
       threads,
@@ -141,7 +137,7 @@ class LinuxEngine implements SpliceEngine {
       ),
       listeners: new ListenerSet({
         threads,
-        sockets: options.sockets ?? new ListeningSockets(libc, namespaces),
+        sockets,
         freeBind,
       }),
       log: new EngineLog(options.clock),

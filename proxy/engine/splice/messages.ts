@@ -110,6 +110,8 @@ export type Command =
     readonly address: ListenAddress;
     readonly options: ListenOptions;
   }
+  /** Nothing is received there any more; answers that are due still go out. */
+  | { readonly type: "udp quiet"; readonly listener: number }
   /** To be closed, with its flows; `udp listener closed` says that it is. */
   | { readonly type: "udp unlisten"; readonly listener: number }
   /** The port's flows end; then `drained`. */

@@ -120,6 +120,7 @@ export class SpliceUdpForwarder implements Forwarder {
     for (const listener of [...this.#listeners]) listener.close();
     if (!this.#isClosed) {
       this.#isClosed = true;
+      await this.#options.udpListeners.answered();
       this.#options.threads.send({ type: "udp close", port: this.port }, "udp");
     }
     await this.#drained.promise;

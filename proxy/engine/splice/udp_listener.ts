@@ -68,6 +68,12 @@ export class UdpListener implements EventHandler {
     }
   }
 
+  /** Receives nothing any more. */
+  quiet(): void {
+    this.#options.timers.clear(this.#resume);
+    this.#options.poller.giveAway(this.fd);
+  }
+
   close(): void {
     this.#options.timers.clear(this.#resume);
     // Another process may have it too: then closing it ends no events.

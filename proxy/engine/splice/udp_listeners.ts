@@ -5,22 +5,20 @@
  *
  * @module
  */
-import type {
-  ListenAddress,
-  Listener,
-  ListenOptions,
-  NamespaceOpener,
-} from "../engine.ts";
-import { openAt } from "../network_namespaces.ts";
+import type { ListenAddress, Listener, ListenOptions } from "../engine.ts";
+import type { ListeningSockets } from "../listening_sockets.ts";
 import type { DataThreads } from "./data_threads.ts";
-import type { Libc } from "./libc.ts";
-import { openDatagramListener } from "./udp_socket.ts";
+
+/**
+ * How long answers still go out through a socket that another process has taken
+ * over: for questions that came before.
+ */
+const LAST_ANSWERS_MS = 1_000;
 
 export interface UdpListenersOptions {
-  readonly libc: Libc;
   readonly threads: DataThreads;
+  readonly sockets: ListeningSockets;
   readonly freeBind: boolean;
-  readonly namespaces?: NamespaceOpener | undefined;
 }
 
 export class UdpListeners {
@@ -28,6 +26,8 @@ export class UdpListeners {
   /** Told to close, and not closed yet: their addresses are still taken. */
   readonly #closing = new Map<number, PromiseWithResolvers<void>>();
   readonly #open = new Set<Listener>();
+  /** Quiet, and not to be closed yet. */
+  readonly #answering = new Set<Promise<void>>();
   #last = 0;
 
   constructor(options: UdpListenersOptions) {
@@ -53,13 +53,14 @@ export class UdpListeners {
     const closing = [...this.#closing.values()].map(({ promise }) => promise);
     await Promise.all(closing);
     if (!owner.isWanted()) return undefined;
-    const { libc, threads, freeBind, namespaces } = this.#options;
-    const socket = openAt(
-      address,
-      namespaces,
-      () => openDatagramListener(libc, address, { freeBind }),
-    );
+    const { threads, sockets, freeBind } = this.#options;
     const { port, options } = owner;
+    const { serviceAddress } = options;
+    const socket = sockets.open(address, {
+      protocol: "UDP",
+      serviceAddress,
+      freeBind,
+    });
     const number = ++this.#last;
     threads.send(
       { type: "udp listen", port, listener: number, ...socket, options },
@@ -69,12 +70,29 @@ export class UdpListeners {
       address: socket.address,
       close: () => {
         if (!this.#open.delete(listener)) return;
+        sockets.close(socket);
         this.#closing.set(number, Promise.withResolvers());
-        threads.send({ type: "udp unlisten", listener: number }, "udp");
+        const unlisten = () =>
+          threads.send({ type: "udp unlisten", listener: number }, "udp");
+        if (!sockets.isShared) return unlisten();
+        threads.send({ type: "udp quiet", listener: number }, "udp");
+        this.#answerFor(LAST_ANSWERS_MS).then(unlisten);
       },
     };
     this.#open.add(listener);
     return listener;
+  }
+
+  #answerFor(ms: number): Promise<void> {
+    const answered = new Promise<void>((resolve) => setTimeout(resolve, ms))
+      .then(() => void this.#answering.delete(answered));
+    this.#answering.add(answered);
+    return answered;
+  }
+
+  /** Resolves when no answer is waited for that another process will not give. */
+  async answered(): Promise<void> {
+    await Promise.all(this.#answering);
   }
 
   /** The data thread: it is closed. */

@@ -137,6 +137,11 @@ export class UdpServicePort implements UdpReceiver, FlowOwner {
     this.#listeners.set(number, listener);
   }
 
+  /** Another process receives what comes there; answers go out still. */
+  quiet(number: number): void {
+    this.#listeners.get(number)?.quiet();
+  }
+
   /** Its flows, which would have no socket to answer from, end with it. */
   unlisten(number: number): void {
     const listener = this.#listeners.get(number);

@@ -101,6 +101,10 @@ export class UdpThread implements UdpHost {
         this.#listeners.set(listener, { port, disown });
         return port.listen(listener, command);
       }
+      case "udp quiet": {
+        const { listener } = command;
+        return this.#listeners.get(listener)?.port.quiet(listener);
+      }
       case "udp unlisten": {
         const { listener } = command;
         const open = this.#listeners.get(listener);

@@ -42,13 +42,16 @@ testWith(
     const own = from.open(ANY);
     const first = from.open(ANY, { serviceAddress: FIRST });
     const second = from.open(ANY, { serviceAddress: SECOND });
+    // The same address, and yet another socket.
+    const udp = from.open(own.address, { protocol: "UDP" });
     handOver(libc, from, to);
     const got = [
       to.open(ANY, { serviceAddress: SECOND }),
       to.open(own.address),
       to.open(ANY, { serviceAddress: FIRST }),
+      to.open(udp.address, { protocol: "UDP" }),
     ];
-    const want = [second, own, first];
+    const want = [second, own, first, udp];
     assert.deepEqual(
       got.map(({ address }) => address),
       want.map(({ address }) => address),
