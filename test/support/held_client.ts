@@ -15,7 +15,7 @@
  */
 import { print } from "../../proxy/commands/terminal.ts";
 
-const TIMEOUT_MS = 5_000;
+const TIMEOUT_MS = 20_000;
 
 const [hostname = "", port = "", pauseMs = "20", again] = Deno.args;
 const buffer = new Uint8Array(256);
