@@ -9,6 +9,7 @@ import type { Node } from "../../watch/types.ts";
 import type { ServicePortState } from "../desired_state.ts";
 import type { ForwarderStats } from "../engine/engine.ts";
 import type { IpFamily } from "../ip.ts";
+import type { KernelCounts } from "../kernel_counts.ts";
 import { serviceAddresses } from "../listen_addresses.ts";
 import { NO_NODE_ADDRESSES, type NodeAddresses } from "../node_addresses.ts";
 import type { ListenFailure } from "../port_proxy.ts";
@@ -48,6 +49,8 @@ export interface ModeStage {
   /** Of Services that are gone; their connections go on. */
   draining(): Iterable<StagePort>;
   steering(): SteeringView;
+  /** Of kernel modes, what each family counted. */
+  kernelCounts(): Partial<Record<IpFamily, KernelCounts>>;
   /** When something is to be written that waits; `undefined`: nothing does. */
   writesDueAt(): number | undefined;
   /** @param runner what all families share */
@@ -72,6 +75,7 @@ export function listenerStage(options: ProxierOptions): ModeStage {
       description: steering.description,
       failures: proxier.steeringFailures,
     }),
+    kernelCounts: () => ({}),
     writesDueAt: () => proxier.writesDueAt,
     times: (runner) => ({ IPv4: runner, IPv6: runner }),
   };
@@ -99,6 +103,7 @@ export function kernelStage(proxier: KernelProxier): ModeStage {
       }`,
       failures: new Map(),
     }),
+    kernelCounts: () => proxier.counts(),
     // Its pace is the runner's.
     writesDueAt: () => undefined,
     times: (runner) => proxier.times(runner),

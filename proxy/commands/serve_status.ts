@@ -103,6 +103,7 @@ export function statusSource(proxy: RunningProxy): StatusSource {
     health: proxy.health,
     sources: proxy.sources,
     steering: proxy.steering,
+    kernelCounts: proxy.kernelCounts,
   };
 }
 

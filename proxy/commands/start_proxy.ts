@@ -17,7 +17,8 @@ import type { Node } from "../../watch/types.ts";
 import type { DesiredState } from "../desired_state.ts";
 import { EndpointIps } from "../endpoint_ips.ts";
 import type { Engine } from "../engine/engine.ts";
-import { isLoopback } from "../ip.ts";
+import { type IpFamily, isLoopback } from "../ip.ts";
+import type { KernelCounts } from "../kernel_counts.ts";
 import {
   NO_NODE_ADDRESSES,
   nodeAddresses,
@@ -141,6 +142,8 @@ export interface RunningProxy {
   draining(): Iterable<StagePort>;
   /** How packets come to the listeners; missing before the first sync. */
   steering(): SteeringView | undefined;
+  /** Of kernel modes, what each family counted. */
+  kernelCounts(): Partial<Record<IpFamily, KernelCounts>>;
   readonly counters: ProxyCounters;
   /** Health check node ports that cannot be had, as of the last sync. */
   healthCheckFailures(): readonly HealthCheckFailure[];
@@ -337,6 +340,7 @@ export function startProxy(options: StartProxyOptions): RunningProxy {
     ports: () => begun?.ports() ?? [],
     draining: () => begun?.draining() ?? [],
     steering: () => begun?.steering(),
+    kernelCounts: () => begun?.kernelCounts() ?? {},
     counters,
     healthCheckFailures: () => serviceHealth.failures,
     serviceUid: (key) => services.store.get(key)?.metadata.uid,

@@ -7,6 +7,7 @@
 import process from "node:process";
 import { policiesWithoutEndpoints } from "../desired_state.ts";
 import { countOf, type DistributionView } from "../distribution.ts";
+import type { KernelCounts } from "../kernel_counts.ts";
 import type { MetricName } from "./metric_table.ts";
 import type { PortSeries } from "./port_series.ts";
 import type { PortView, StatusSource } from "./status_source.ts";
@@ -79,6 +80,48 @@ function eachPortHistogram(
       ? []
       : histogram(name, each.labels, distribution);
   });
+}
+
+/** Of kernel modes alone: elsewhere there are no families that count. */
+function familyCounts({ source }: Scrape): [string, KernelCounts][] {
+  return Object.entries(source.kernelCounts());
+}
+
+function eachFamily(
+  scrape: Scrape,
+  value: (counts: KernelCounts) => number,
+): Sample[] {
+  return familyCounts(scrape).map(([ip_family, counts]) => ({
+    labels: { ip_family },
+    value: value(counts),
+  }));
+}
+
+function eachFamilyHistogram(
+  name: MetricName,
+  scrape: Scrape,
+  of: (counts: KernelCounts) => DistributionView,
+): Sample[] {
+  return familyCounts(scrape).flatMap(([ip_family, counts]) =>
+    histogram(name, { ip_family }, of(counts))
+  );
+}
+
+function isIptables({ source }: Scrape): boolean {
+  return source.mode === "iptables";
+}
+
+function eachTable(
+  scrape: Scrape,
+  of: (counts: KernelCounts) => Readonly<Record<string, number>>,
+): Sample[] {
+  if (!isIptables(scrape)) return [];
+  return familyCounts(scrape).flatMap(([ip_family, counts]) =>
+    Object.entries(of(counts)).map(([table, value]) => ({
+      labels: { table, ip_family },
+      value,
+    }))
+  );
 }
 
 function syncTimes(
@@ -168,6 +211,32 @@ export const SAMPLES: Readonly<
         source.counters.syncSeconds,
       )
     ),
+  kubeproxy_sync_full_proxy_rules_duration_seconds: (scrape) =>
+    eachFamilyHistogram(
+      "kubeproxy_sync_full_proxy_rules_duration_seconds",
+      scrape,
+      ({ fullSeconds }) => fullSeconds,
+    ),
+  kubeproxy_sync_partial_proxy_rules_duration_seconds: (scrape) =>
+    eachFamilyHistogram(
+      "kubeproxy_sync_partial_proxy_rules_duration_seconds",
+      scrape,
+      ({ partialSeconds }) => partialSeconds,
+    ),
+  kubeproxy_sync_proxy_rules_iptables_total: (scrape) =>
+    eachTable(scrape, ({ total }) => total),
+  kubeproxy_sync_proxy_rules_iptables_last: (scrape) =>
+    eachTable(scrape, ({ last }) => last),
+  kubeproxy_sync_proxy_rules_iptables_restore_failures_total: (scrape) =>
+    isIptables(scrape) ? eachFamily(scrape, ({ failures }) => failures) : [],
+  kubeproxy_sync_proxy_rules_iptables_partial_restore_failures_total: (
+    scrape,
+  ) =>
+    isIptables(scrape)
+      ? eachFamily(scrape, ({ partialFailures }) => partialFailures)
+      : [],
+  kubeproxy_conntrack_reconciler_deleted_entries_total: (scrape) =>
+    eachFamily(scrape, ({ flowsForgotten }) => flowsForgotten),
   kubeproxy_sync_proxy_rules_last_timestamp_seconds: (scrape) =>
     syncTimes(scrape, "updatedAt"),
   kubeproxy_sync_proxy_rules_last_queued_timestamp_seconds: (scrape) =>

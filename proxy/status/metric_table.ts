@@ -37,6 +37,41 @@ const UPSTREAM = {
     "How long a sync took: listeners opened and closed, steering written",
     ["ip_family"],
   ),
+  kubeproxy_sync_full_proxy_rules_duration_seconds: spec(
+    "histogram",
+    "How long a write of everything took, in kernel modes",
+    ["ip_family"],
+  ),
+  kubeproxy_sync_partial_proxy_rules_duration_seconds: spec(
+    "histogram",
+    "How long a write of what changed took, in kernel modes",
+    ["ip_family"],
+  ),
+  kubeproxy_sync_proxy_rules_iptables_total: spec(
+    "gauge",
+    "Rules that iptables mode has in the kernel",
+    ["table", "ip_family"],
+  ),
+  kubeproxy_sync_proxy_rules_iptables_last: spec(
+    "gauge",
+    "Rules in the last write of iptables mode",
+    ["table", "ip_family"],
+  ),
+  kubeproxy_sync_proxy_rules_iptables_restore_failures_total: spec(
+    "counter",
+    "Writes of iptables mode that failed",
+    ["ip_family"],
+  ),
+  kubeproxy_sync_proxy_rules_iptables_partial_restore_failures_total: spec(
+    "counter",
+    "Those of them that were of what changed",
+    ["ip_family"],
+  ),
+  kubeproxy_conntrack_reconciler_deleted_entries_total: spec(
+    "counter",
+    "UDP flows forgotten, since their endpoint no longer served, in kernel modes",
+    ["ip_family"],
+  ),
   kubeproxy_sync_proxy_rules_last_timestamp_seconds: spec(
     "gauge",
     "When a sync last succeeded",

@@ -8,6 +8,8 @@
 import type { SourceState } from "../../watch/types.ts";
 import type { ServicePortState, ServiceState } from "../desired_state.ts";
 import type { ForwarderStats } from "../engine/engine.ts";
+import type { IpFamily } from "../ip.ts";
+import type { KernelCounts } from "../kernel_counts.ts";
 import type { PortBinding, ServiceAddress } from "../steering.ts";
 import type { HealthInput } from "./health.ts";
 import type { ProxyCounters } from "./proxy_counters.ts";
@@ -54,4 +56,6 @@ export interface StatusSource {
   sources(): Readonly<Record<string, SourceState>>;
   /** Missing before the first sync. */
   steering(): SteeringView | undefined;
+  /** Of kernel modes, by family. */
+  kernelCounts(): Readonly<Partial<Record<IpFamily, KernelCounts>>>;
 }

@@ -10,6 +10,7 @@ import {
   serviceState,
 } from "../../proxy/desired_state.ts";
 import type { ForwarderStats } from "../../proxy/engine/engine.ts";
+import type { KernelCounts } from "../../proxy/kernel_counts.ts";
 import { ProxyCounters } from "../../proxy/status/proxy_counters.ts";
 import type {
   PortView,
@@ -68,7 +69,8 @@ export class FakePort implements PortView {
 
 export class FakeSource implements StatusSource {
   readonly version = "1.2.3";
-  readonly mode = "userspace";
+  mode = "userspace";
+  kernel: Partial<Record<"IPv4" | "IPv6", KernelCounts>> = {};
   readonly nodeName = "n1";
   readonly engine = "portable";
   readonly startedAt = Date.UTC(2026, 0, 1);
@@ -143,6 +145,10 @@ export class FakeSource implements StatusSource {
 
   steering() {
     return this.steers;
+  }
+
+  kernelCounts() {
+    return this.kernel;
   }
 }
 

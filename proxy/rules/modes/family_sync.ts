@@ -8,6 +8,7 @@ import { isDeepStrictEqual } from "node:util";
 import { getLogger } from "@std/log";
 import type { ServicePortState } from "../../desired_state.ts";
 import type { IpFamily } from "../../ip.ts";
+import { KernelCounts } from "../../kernel_counts.ts";
 import type { SyncTimes } from "../../sync_runner.ts";
 import { CommandError, type CommandRunner } from "../command.ts";
 import type { KernelProgrammer, ProgramScope } from "./kernel_programmer.ts";
@@ -27,6 +28,7 @@ type Options = Omit<KernelProxierOptions, "runner"> & {
 export class FamilySync {
   readonly #programmer: KernelProgrammer;
   readonly #options: Options;
+  readonly counts = new KernelCounts();
   /** Keys of Services that no successful write has taken up. */
   readonly #pending = new Set<string>();
   #needsAll = true;
@@ -83,6 +85,8 @@ export class FamilySync {
     } catch (error) {
       signal.throwIfAborted();
       if (!(error instanceof CommandError)) throw error;
+      this.counts.failures++;
+      if (!scope.full) this.counts.partialFailures++;
       this.#failed(error);
       return "again";
     }
@@ -109,8 +113,14 @@ export class FamilySync {
     scope: ProgramScope,
     signal: AbortSignal,
   ): Promise<void> {
+    const startedAt = this.#options.clock.now();
     const result = await this.#programmer.program(input, scope, signal);
     const now = this.#options.clock.now();
+    const { counts } = this;
+    const seconds = scope.full ? counts.fullSeconds : counts.partialSeconds;
+    seconds.observe((now - startedAt) / 1_000);
+    counts.total = result.total;
+    counts.last = result.written;
     const isFirst = this.#fullAt === 0;
     if (scope.full) this.#fullAt = now;
     this.#needsAll = false;
@@ -157,6 +167,7 @@ export class FamilySync {
         runner,
         signal,
       });
+      this.counts.flowsForgotten += count;
       if (count > 0) logger.debug("Forgot stale UDP flows", { count });
       this.#saidFlows = false;
     } catch (error) {

@@ -15,6 +15,7 @@ import type { Clock } from "../../../watch/clock.ts";
 import type { Node } from "../../../watch/types.ts";
 import type { DesiredState, ServicePortState } from "../../desired_state.ts";
 import type { IpFamily } from "../../ip.ts";
+import type { KernelCounts } from "../../kernel_counts.ts";
 import type { StateChanges } from "../../state_tracker.ts";
 import { SteeringError } from "../../steering.ts";
 import type { SyncTimes } from "../../sync_runner.ts";
@@ -129,6 +130,13 @@ export class KernelProxier {
   times(runner: SyncTimes): Partial<Record<IpFamily, SyncTimes>> {
     return Object.fromEntries(
       this.#families.map((each) => [each.family, each.times(runner)]),
+    );
+  }
+
+  /** What each family counted. */
+  counts(): Partial<Record<IpFamily, KernelCounts>> {
+    return Object.fromEntries(
+      this.#families.map((each) => [each.family, each.counts]),
     );
   }
 

@@ -78,6 +78,7 @@ function fakeProxy(): RunningProxy {
     health: () => source.health(),
     sources: () => source.sources(),
     steering: () => source.steering(),
+    kernelCounts: () => source.kernelCounts(),
   } as unknown as RunningProxy;
 }
 

@@ -4,6 +4,7 @@ import {
   DIAL_BOUNDS_S,
   type EndpointStats,
 } from "../../../proxy/engine/engine.ts";
+import { KernelCounts } from "../../../proxy/kernel_counts.ts";
 import { METRIC_NAMES, METRICS } from "../../../proxy/status/metric_table.ts";
 import { Metrics } from "../../../proxy/status/metrics.ts";
 import { service, slice } from "../../support/objects.ts";
@@ -233,4 +234,37 @@ Deno.test("[7.19] exposeSlis() writes what Kubernetes' components do, and nothin
   ]);
   assert.match(text, /^# TYPE kubernetes_healthchecks_total counter$/m);
   assert.equal(samples((await metrics.exposeSlis(0)).text).size, 0);
+});
+
+Deno.test("[7.27, 7.28, 7.38, 7.39, 7.40, 7.41, 7.47] a kernel mode counts its writes, by family", async () => {
+  const source = new FakeSource();
+  const none = samples((await new Metrics(source).expose()).text);
+  const isKernel = (name: string) =>
+    /_iptables_|_full_|_partial_|_reconciler_/.test(name);
+  assert.deepEqual([...none.keys()].filter(isKernel), []);
+  const counts = new KernelCounts();
+  counts.fullSeconds.observe(0.1);
+  counts.total = { filter: 3, nat: 9 };
+  counts.last = { filter: 3, nat: 5 };
+  counts.failures = 2;
+  counts.partialFailures = 1;
+  counts.flowsForgotten = 4;
+  source.mode = "iptables";
+  source.kernel = { IPv4: counts };
+  const all = samples((await new Metrics(source).expose()).text);
+  const sync = "kubeproxy_sync_proxy_rules_iptables";
+  const family = 'ip_family="IPv4"';
+  for (
+    const [name, value] of [
+      [`${sync}_total{table="nat",${family}}`, 9],
+      [`${sync}_last{table="nat",${family}}`, 5],
+      [`${sync}_restore_failures_total{${family}}`, 2],
+      [`${sync}_partial_restore_failures_total{${family}}`, 1],
+      [`kubeproxy_conntrack_reconciler_deleted_entries_total{${family}}`, 4],
+      [
+        `kubeproxy_sync_full_proxy_rules_duration_seconds_count{${family}}`,
+        1,
+      ],
+    ] as const
+  ) assert.equal(all.get(name), value, name);
 });
