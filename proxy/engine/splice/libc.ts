@@ -94,13 +94,25 @@ export interface Libc {
   close(): void;
 }
 
+/** What decides whether there is a library to open. */
+export interface Platform {
+  readonly os: string;
+  readonly arch: string;
+  /** By architecture. */
+  readonly paths: Readonly<Record<string, readonly string[]>>;
+}
+
 /**
  * Where glibc is. A scoped permission is given for one path and is compared as
  * text, so these, too, are absolute: Debian's and Fedora's places.
  */
-const LIBC_PATHS: Partial<Record<typeof Deno.build.arch, readonly string[]>> = {
-  x86_64: ["/lib/x86_64-linux-gnu/libc.so.6", "/lib64/libc.so.6"],
-  aarch64: ["/lib/aarch64-linux-gnu/libc.so.6", "/lib64/libc.so.6"],
+const THIS_PLATFORM: Platform = {
+  os: Deno.build.os,
+  arch: Deno.build.arch,
+  paths: {
+    x86_64: ["/lib/x86_64-linux-gnu/libc.so.6", "/lib64/libc.so.6"],
+    aarch64: ["/lib/aarch64-linux-gnu/libc.so.6", "/lib64/libc.so.6"],
+  },
 };
 
 /** Thrown by {@linkcode openLibc} where this engine cannot run. */
@@ -121,9 +133,10 @@ export function openLibc(): Libc {
 /** As {@linkcode openLibc}, for other functions of it. */
 export function openLibrary<Symbols extends Deno.ForeignLibraryInterface>(
   symbols: Symbols,
+  platform: Platform = THIS_PLATFORM,
 ): Deno.DynamicLibrary<Symbols> {
-  const { os, arch } = Deno.build;
-  const paths = os === "linux" ? LIBC_PATHS[arch] : undefined;
+  const { os, arch } = platform;
+  const paths = os === "linux" ? platform.paths[arch] : undefined;
   if (paths === undefined) {
     throw new NoLibcError(
       `it needs Linux on x86-64 or arm64, not ${os} ${arch}`,

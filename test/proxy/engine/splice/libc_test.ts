@@ -22,6 +22,7 @@ import {
   EPOLL_CTL_ADD,
   EPOLLIN,
   F_GETPIPE_SZ,
+  NoLibcError,
   O_CLOEXEC,
   O_NONBLOCK,
   SO_LINGER,
@@ -147,6 +148,41 @@ testWith([ffi], "addressOf() tells where memory is, and writes nothing", () => {
   libc.call.memcpy(copy, at, 64);
   assert.deepEqual(copy, memory);
 });
+
+for (
+  const { name, platform, why } of [
+    {
+      name: "another system",
+      platform: { os: "darwin", arch: "aarch64" },
+      why: "it needs Linux on x86-64 or arm64, not darwin aarch64",
+    },
+    {
+      name: "another architecture",
+      platform: { os: "linux", arch: "riscv64" },
+      why: "it needs Linux on x86-64 or arm64, not linux riscv64",
+    },
+    {
+      name: "no glibc, as with musl",
+      platform: { paths: ["/nowhere/libc.so.6", "/nowhere/else/libc.so.6"] },
+      why: "it needs glibc at /nowhere/libc.so.6 or /nowhere/else/libc.so.6",
+    },
+    {
+      name: "a file that is no library",
+      platform: { paths: [import.meta.filename!] },
+      why: `it needs glibc at ${import.meta.filename}`,
+    },
+  ]
+) {
+  Deno.test(`openLibrary() says what is missing: ${name}`, () => {
+    const { os = "linux", arch = "x86_64", paths = ["/nowhere"] } = platform;
+    const symbols = { close: { parameters: ["i32"], result: "i32" } } as const;
+    const here = { os, arch, paths: { x86_64: paths } };
+    assert.throws(
+      () => libcModule.openLibrary(symbols, here),
+      (error) => error instanceof NoLibcError && error.message === why,
+    );
+  });
+}
 
 /** What a compiler for each architecture is called; `cc` is this machine's. */
 const COMPILERS = {
