@@ -9,6 +9,7 @@ import type { TimedFlow } from "../udp_flows.ts";
 import type { Endpoint } from "./endpoint.ts";
 import { EPOLLERR, EPOLLIN } from "./libc.ts";
 import type { EventHandler } from "./poller.ts";
+import type { KeptDatagrams } from "./udp_kept.ts";
 import type { UdpListener } from "./udp_listener.ts";
 
 /**
@@ -50,8 +51,8 @@ export class UdpFlow implements TimedFlow<UdpFlow>, EventHandler {
   /** Milliseconds, the loop's. */
   readonly openedAt: number;
   readonly #owner: FlowOwner;
-  /** Undefined: there has been an answer. */
-  #kept: Uint8Array<ArrayBuffer>[] | undefined = [];
+  /** In turn: where it is kept, how long it is. Undefined: it was answered. */
+  #kept: number[] | undefined = [];
   #keptBytes = 0;
 
   constructor(
@@ -78,9 +79,10 @@ export class UdpFlow implements TimedFlow<UdpFlow>, EventHandler {
       this.#keptBytes + bytes <= KEPT_BYTES_MAX;
   }
 
-  keep(datagram: Uint8Array<ArrayBuffer>): void {
-    this.#kept?.push(datagram);
-    this.#keptBytes += datagram.length;
+  /** @param at where; see `KeptDatagrams` */
+  keep(at: number, bytes: number): void {
+    this.#kept?.push(at, bytes);
+    this.#keptBytes += bytes;
   }
 
   /** There was an answer: what is lost from now on, is lost. */
@@ -89,8 +91,14 @@ export class UdpFlow implements TimedFlow<UdpFlow>, EventHandler {
   }
 
   /** What was sent and never answered, in order. */
-  get kept(): readonly Uint8Array<ArrayBuffer>[] {
-    return this.#kept ?? [];
+  kept(ring: KeptDatagrams): readonly Uint8Array<ArrayBuffer>[] {
+    const datagrams: Uint8Array<ArrayBuffer>[] = [];
+    const kept = this.#kept ?? [];
+    for (let index = 0; index < kept.length; index += 2) {
+      const datagram = ring.get(kept[index]!, kept[index + 1]!);
+      if (datagram !== undefined) datagrams.push(datagram);
+    }
+    return datagrams;
   }
 
   onEvents(events: number): void {

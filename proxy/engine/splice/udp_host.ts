@@ -13,6 +13,7 @@ import type { Poller } from "./poller.ts";
 import type { SharedCounters } from "./shared_counters.ts";
 import type { Timers } from "./timers.ts";
 import type { DatagramBatch } from "./udp_batch.ts";
+import type { KeptDatagrams } from "./udp_kept.ts";
 
 /** What a UDP ServicePort asks of its thread. */
 export interface UdpHost {
@@ -20,6 +21,7 @@ export interface UdpHost {
   readonly poller: Poller;
   readonly timers: Timers;
   readonly batch: DatagramBatch;
+  readonly kept: KeptDatagrams;
   readonly counters: SharedCounters;
   readonly clusterSources: CidrSet;
   readonly ownAddresses: OwnAddresses;

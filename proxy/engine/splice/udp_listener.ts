@@ -10,6 +10,7 @@ import { ipFamily } from "../../ip.ts";
 import { Admission } from "../admission.ts";
 import type { ListenAddress, ListenOptions } from "../engine.ts";
 import { EAGAIN, EINTR, errnoText } from "./errors.ts";
+import { SOCKADDR_BYTES_MAX } from "./layouts.ts";
 import { EPOLLIN, type Libc } from "./libc.ts";
 import type { EventHandler, Poller } from "./poller.ts";
 import { Timer, type Timers } from "./timers.ts";
@@ -54,6 +55,7 @@ export class UdpListener implements EventHandler {
   readonly flows = new Map<number | string, UdpFlow>();
   readonly #options: UdpListenerOptions;
   readonly #isIpv4: boolean;
+  readonly #names = new NameMemory();
   readonly #resume: Timer;
 
   /** Owns the socket. */
@@ -98,7 +100,9 @@ export class UdpListener implements EventHandler {
       receiver.received({ from, to }, this.flows.get(key), () => ({
         listener: this,
         key,
-        sockaddr: batch.names[at]!.slice(0, nameBytes(this.#isIpv4)),
+        sockaddr: this.#names.copy(
+          batch.names[at]!.subarray(0, nameBytes(this.#isIpv4)),
+        ),
       }));
     }
   }
@@ -116,5 +120,25 @@ export class UdpListener implements EventHandler {
     const { poller } = this.#options;
     // It may never have been in the set: there was no memory for it.
     if (!poller.add(this.fd, EPOLLIN, this)) poller.change(this.fd, EPOLLIN);
+  }
+}
+
+/** Names for which memory is allocated at once. */
+const NAMES = 64;
+
+/** Addresses of clients, cut from larger pieces: cheaper than one by one. */
+class NameMemory {
+  #piece = new Uint8Array(0);
+  #used = 0;
+
+  copy(name: Uint8Array): Uint8Array<ArrayBuffer> {
+    if (this.#used + name.length > this.#piece.length) {
+      this.#piece = new Uint8Array(NAMES * SOCKADDR_BYTES_MAX);
+      this.#used = 0;
+    }
+    const copy = this.#piece.subarray(this.#used, this.#used + name.length);
+    this.#used += name.length;
+    copy.set(name);
+    return copy;
   }
 }

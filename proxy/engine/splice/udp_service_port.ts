@@ -171,19 +171,18 @@ export class UdpServicePort implements UdpReceiver, FlowOwner {
       if (this.#host.now() - known.openedAt > PROVEN_MS) this.#works(known);
     }
     const { batch } = this.#host;
-    const copy = (slot: number) =>
-      batch.slots[slot]!.slice(0, batch.length(slot));
+    const view = (slot: number) => batch.slots[slot]!;
     const datagrams = () => {
       const { from, to } = range;
       return Array.from(
         { length: to - from },
-        (_, index) => copy(from + index),
+        (_, index) => view(from + index).slice(0, batch.length(from + index)),
       );
     };
     const flow = known ??
       this.#open(client(), { datagrams, tried: NONE, madeRoom: false });
     if (flow === undefined) return;
-    this.#send(flow, runOfSlots(batch, range, flow.fd), copy);
+    this.#send(flow, runOfSlots(batch, range, flow.fd), view);
   }
 
   /** By the client's flow, or a new one. */
@@ -282,15 +281,17 @@ export class UdpServicePort implements UdpReceiver, FlowOwner {
     );
   }
 
+  /** @param view memory that begins with the datagram */
   #send(
     flow: UdpFlow,
     run: Run,
-    copy: (at: number) => Uint8Array<ArrayBuffer>,
+    view: (at: number) => Uint8Array<ArrayBuffer>,
   ): void {
     const stopped = sendRun(this.#host.libc, run, {
       sent: (at, bytes) => {
         this.#account.line.add(PORT_CELLS.bytesToEndpoints, bytes);
-        if (flow.keeps(bytes)) flow.keep(copy(at));
+        if (!flow.keeps(bytes)) return;
+        flow.keep(this.#host.kept.put(view(at), bytes), bytes);
       },
       dropped: (count, properties) =>
         this.#account.dropped(count, "towards the endpoint", {
@@ -302,7 +303,7 @@ export class UdpServicePort implements UdpReceiver, FlowOwner {
     const { at: from, cause } = stopped;
     const rest = Array.from(
       { length: run.to - from },
-      (_, index) => copy(from + index),
+      (_, index) => view(from + index).slice(0, run.length(from + index)),
     );
     this.#passOn(flow, rest, cause);
   }
@@ -345,7 +346,7 @@ export class UdpServicePort implements UdpReceiver, FlowOwner {
   #passOn(flow: UdpFlow, rest: Datagrams, cause: string): void {
     this.#cannotSend(flow.endpoint, cause);
     this.#end(flow, "refused");
-    const datagrams = [...flow.kept, ...rest];
+    const datagrams = [...flow.kept(this.#host.kept), ...rest];
     if (datagrams.length === 0) return;
     const tried = new Set(flow.tried).add(flow.endpoint.key);
     this.#deliver(flow.client, datagrams, { tried, madeRoom: false });

@@ -24,6 +24,7 @@ import { descriptorLimit } from "./socket.ts";
 import type { Timers } from "./timers.ts";
 import { DatagramBatch } from "./udp_batch.ts";
 import type { UdpHost } from "./udp_host.ts";
+import { KeptDatagrams } from "./udp_kept.ts";
 import { UdpServicePort } from "./udp_service_port.ts";
 
 export interface UdpThreadOptions {
@@ -60,6 +61,7 @@ export class UdpThread implements UdpHost {
   readonly #ports = new Map<number, UdpServicePort>();
   readonly #listeners = new Map<number, OpenListener>();
   #batch: DatagramBatch | undefined;
+  #kept: KeptDatagrams | undefined;
   #afterRound: (() => void)[] = [];
 
   constructor(options: UdpThreadOptions) {
@@ -79,6 +81,10 @@ export class UdpThread implements UdpHost {
   /** Made when it is first needed: 4 MiB that many a cluster never touches. */
   get batch(): DatagramBatch {
     return this.#batch ??= new DatagramBatch(this.libc);
+  }
+
+  get kept(): KeptDatagrams {
+    return this.#kept ??= new KeptDatagrams();
   }
 
   apply(command: Command): void {
