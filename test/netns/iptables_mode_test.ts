@@ -113,6 +113,12 @@ function proxyArgs(...more: readonly string[]): string[] {
   ];
 }
 
+const CONFIG = `apiVersion: kubeproxy.config.k8s.io/v1alpha1
+kind: KubeProxyConfiguration
+mode: iptables
+clusterCIDR: 10.244.0.0/16,fd00:244::/64
+`;
+
 async function kubeChains(node: Namespace): Promise<string[]> {
   const saved = await node.run(["iptables-save"]);
   return [...saved.matchAll(/^:(KUBE-\S+)/gm)].map(([, name = ""]) => name);
@@ -120,7 +126,7 @@ async function kubeChains(node: Namespace): Promise<string[]> {
 
 testWith(
   NEEDS,
-  "[0.4, 1.51, 2.43, 3.11, 6.9, 6.40, 7.17, 8.98, 9.9, 12.8, 12.62] iptables mode follows the cluster, mends what is flushed, and is taken over by the next run",
+  "[0.4, 1.51, 2.43, 3.11, 6.9, 6.40, 7.17, 8.15, 8.98, 9.9, 12.8, 12.62] iptables mode follows the cluster, mends what is flushed, and is taken over by the next run",
   async (t) => {
     await using cluster = await NodeCluster.start({ proxyArgs: proxyArgs() });
     const { node, outside } = cluster;
@@ -176,7 +182,9 @@ testWith(
         await cluster.proxy.status;
         assert.equal(await whoAnswers(pod2, "10.96.0.10"), pod1.name);
         await cluster.apply(...sliceObjects("web", { endpoints: [pod2] }));
-        await cluster.startProxy(...proxyArgs());
+        // The second time by a file, as kubeadm has it.
+        const config = await cluster.folder.write("config.conf", CONFIG);
+        await cluster.startProxy(`--config=${config}`);
         await untilAnswers(pod2.name, pod1, "10.96.0.10", { times: 8 });
       },
     );

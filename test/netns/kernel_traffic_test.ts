@@ -1,5 +1,5 @@
 /**
- * Packets through nftables mode, from everybody to everything, in both families:
+ * Packets through each kernel mode, from everybody to everything, in both families:
  * who answers, and whose address they see. L is the endpoint on the node, R the
  * one elsewhere.
  */
@@ -8,9 +8,12 @@ import { buildDesiredState } from "../../proxy/desired_state.ts";
 import type { IpFamily } from "../../proxy/ip.ts";
 import {
   DEFAULT_MODE_SETTINGS,
+  type KernelMode,
   type ModeInput,
   modeInput,
 } from "../../proxy/rules/modes/mode_input.ts";
+import { IptablesProgrammer } from "../../proxy/rules/modes/iptables/programmer.ts";
+import type { KernelProgrammer } from "../../proxy/rules/modes/kernel_programmer.ts";
 import { NftablesProgrammer } from "../../proxy/rules/modes/nftables/nftables_programmer.ts";
 import { answers, type Question } from "../support/answers.ts";
 import { program, testWith } from "../support/needs.ts";
@@ -95,7 +98,10 @@ const names = Object.keys(SERVICES) as Name[];
 const UNALLOCATED = 99;
 const UNSERVED_PORT = 81;
 
-function input(stage: Stage, addresses: Addresses): ModeInput {
+function input(
+  stage: Stage,
+  { mode, addresses }: { mode: KernelMode; addresses: Addresses },
+): ModeInput {
   const { clusterIp, balancerIp, externalIp, of, family } = addresses;
   const protocols = ["TCP", "UDP", "SCTP"] as const;
   const services = names.map((name) => {
@@ -134,7 +140,7 @@ function input(stage: Stage, addresses: Addresses): ModeInput {
     })
   );
   return modeInput({
-    mode: "nftables",
+    mode,
     family,
     state: buildDesiredState(services, {
       slices,
@@ -159,6 +165,8 @@ interface Row {
   readonly ways: readonly Way[];
   /** Default: both. Nobody is told that a datagram was refused. */
   readonly protocols?: readonly ("tcp" | "udp")[];
+  /** Default: all. Where others let it out, the network decides. */
+  readonly only?: KernelMode;
   /** `L client R client`: who answers, seeing whom. */
   readonly want: string;
 }
@@ -233,18 +241,34 @@ const ROWS: readonly Row[] = [
     {
       from,
       to: "empty",
-      ways: ["ClusterIP", "NodePort", "external"],
+      ways: ["ClusterIP", "NodePort"],
       protocols: ["tcp"],
       want: "refused",
     },
     {
       from,
+      to: "empty",
+      ways: ["external"],
+      protocols: ["tcp"],
+      want: "refused",
+      // KUBE-EXTERNAL-SERVICES is not asked by OUTPUT (fact 10.10).
+      ...(from === "node" ? { only: "nftables" } : {}),
+    },
+    {
+      from,
       to: "unserved port",
+      only: "nftables",
       ways: ["ClusterIP"],
       protocols: ["tcp"],
       want: "refused",
     },
-    { from, to: "unallocated", ways: ["ClusterIP"], want: "timeout" },
+    {
+      from,
+      to: "unallocated",
+      only: "nftables",
+      ways: ["ClusterIP"],
+      want: "timeout",
+    },
   ]),
 ];
 
@@ -294,36 +318,56 @@ async function wire(stage: Stage): Promise<void> {
   }
 }
 
-testWith(
-  [netns, program("nft")],
-  `${FACTS} nftables mode leads everybody where kube-proxy does`,
-  async (t) => {
-    await using stack = new AsyncDisposableStack();
-    const stage = await startStage(stack);
-    for (const addresses of [IPV4, IPV6]) {
-      const programmer = new NftablesProgrammer({
-        family: addresses.family,
-        runner: stage.node.runner,
-        now: () => 0,
-      });
-      await programmer.program(
-        input(stage, addresses),
-        { full: true, changed: new Set() },
-        SIGNAL,
-      );
-      for (const from of ["pod1", "pod2", "node", "outside"] as const) {
-        const rows = ROWS.filter((row) => row.from === from);
-        await t.step(`${from}, ${addresses.family}`, async () => {
-          const { got, want } = await ask(stage, { addresses, from, rows });
-          assert.deepEqual(got, want);
+/** The modes, the programs they need, and who writes them. */
+const MODES: readonly {
+  readonly mode: KernelMode;
+  readonly programs: readonly string[];
+  programmer(family: IpFamily, node: Namespace): KernelProgrammer;
+}[] = [
+  {
+    mode: "nftables",
+    programs: ["nft"],
+    programmer: (family, { runner }) =>
+      new NftablesProgrammer({ family, runner, now: () => 0 }),
+  },
+  {
+    mode: "iptables",
+    programs: ["iptables", "ip6tables"],
+    programmer: (family, { runner }) => new IptablesProgrammer(family, runner),
+  },
+];
+
+for (const { mode, programs, programmer } of MODES) {
+  testWith(
+    [netns, ...programs.map(program)],
+    `${FACTS} ${mode} mode leads everybody where kube-proxy does`,
+    async (t) => {
+      await using stack = new AsyncDisposableStack();
+      const stage = await startStage(stack);
+      for (const addresses of [IPV4, IPV6]) {
+        const written = programmer(addresses.family, stage.node);
+        assert.equal(await written.obstacle(SIGNAL), undefined);
+        await written.program(
+          input(stage, { mode, addresses }),
+          { full: true, changed: new Set() },
+          SIGNAL,
+        );
+        for (const from of ["pod1", "pod2", "node", "outside"] as const) {
+          const rows = ROWS.filter((row) =>
+            row.from === from && (row.only ?? mode) === mode
+          );
+          await t.step(`${from}, ${addresses.family}`, async () => {
+            const { got, want } = await ask(stage, { addresses, from, rows });
+            assert.deepEqual(got, want);
+          });
+        }
+        await t.step(`affinity, ${addresses.family}`, async () => {
+          await assertSticky(stage, addresses);
         });
       }
-      await t.step(`affinity, ${addresses.family}`, async () => {
-        await assertSticky(stage, addresses);
-      });
-    }
-  },
-);
+    },
+  );
+}
 
 async function startStage(stack: AsyncDisposableStack): Promise<Stage> {
   const net = stack.use(await Network.create({ hosts: ["outside", "node2"] }));
