@@ -2,7 +2,7 @@
 import assert from "node:assert/strict";
 import { buildDesiredState } from "../../proxy/desired_state.ts";
 import type { IpFamily } from "../../proxy/ip.ts";
-import type { CommandRunner } from "../../proxy/rules/command.ts";
+import { type CommandRunner, systemRunner } from "../../proxy/rules/command.ts";
 import {
   DEFAULT_MODE_SETTINGS,
   type ModeInput,
@@ -314,6 +314,96 @@ testWith(
     assert.equal(
       (await net.node.run(["nft", "list", "ruleset"])).trim(),
       "table ip somebody {\n}",
+    );
+  },
+);
+
+testWith(
+  NEEDS,
+  "names and numbers that no API server has checked keep nothing from being loaded",
+  async () => {
+    await using net = await Network.create({ pods: 0 });
+    const programmer = programmerIn(net.node);
+    const names = [
+      'a"; drop',
+      "ü {x}",
+      "a b",
+      "@set",
+      "x".repeat(300),
+      "1",
+      "",
+    ];
+    const services = names.map((name, i) =>
+      service(`default/${name}`, {
+        clusterIP: `10.96.0.${i + 1}`,
+        sessionAffinity: i % 2 === 0 ? "ClientIP" : "None",
+        sessionAffinityTimeoutSeconds: 10 ** (i + 3),
+        ports: [{ name, port: i }],
+        type: "LoadBalancer",
+        ingress: [`203.0.113.${i + 1}`],
+        loadBalancerSourceRanges: ["10.0.0.0/8", "10.1.0.0/16", "10.1.0.1/32"],
+      })
+    );
+    const endpoints = Array.from(
+      { length: 600 },
+      (_, i) => `10.244.${i >> 8}.${i & 255}`,
+    );
+    const facts = modeInput({
+      mode: "nftables",
+      family: "IPv4",
+      state: buildDesiredState(services, {
+        slices: names.map((name, i) =>
+          slice(`default/${i}-1`, {
+            service: name,
+            ports: [{ name }],
+            endpoints,
+          })
+        ),
+        node: { name: "n1", zone: "" },
+      }),
+      settings: DEFAULT_MODE_SETTINGS,
+      nodeName: "n1",
+      node: undefined,
+      interfaceIps: [],
+      serviceCidrs: [],
+    });
+    await programmer.program(facts, ALL, SIGNAL);
+    assert.ok(await programmer.isIntact(SIGNAL));
+    const ips = (await listing(net.node))["map service-ips"] ?? [];
+    assert.ok(ips.length > names.length);
+  },
+);
+
+testWith(
+  [...NEEDS, program("setpriv")],
+  "obstacle() says in one sentence what keeps a family from being programmed, and leaves nothing",
+  async () => {
+    await using net = await Network.create({ pods: 0 });
+    for (const family of ["IPv4", "IPv6"] as const) {
+      const able = programmerIn(net.node, { family });
+      assert.equal(await able.obstacle(SIGNAL), undefined);
+    }
+    assert.equal(await net.node.run(["nft", "list", "ruleset"]), "");
+    const through = (...prefix: [string, ...string[]]): CommandRunner => ({
+      run: (command, options) =>
+        net.node.runner.run([...prefix, ...command], options),
+    });
+    const weak = ["--bounding-set=-net_admin", "--inh-caps=-net_admin"];
+    const unable = programmerIn(net.node, {
+      runner: through("setpriv", ...weak),
+    });
+    assert.equal(
+      await unable.obstacle(SIGNAL),
+      "Cannot load rules with nft: needs CAP_NET_ADMIN (run as root)",
+    );
+    const without = programmerIn(net.node, {
+      runner: {
+        run: (_, options) => systemRunner.run(["no-such-nft"], options),
+      },
+    });
+    assert.match(
+      await without.obstacle(SIGNAL) ?? "",
+      /^Cannot load rules with nft: Cannot run "no-such-nft": no such program/,
     );
   },
 );
