@@ -24,6 +24,7 @@ import {
   type ServiceOverrides,
   slice,
 } from "../support/objects.ts";
+import { routePods } from "../support/route_pods.ts";
 
 const SIGNAL = new AbortController().signal;
 const NODE = "n1";
@@ -294,19 +295,10 @@ function destination(
   }
 }
 
-/** The node forwards; others know the way to Services and pods through it. */
+/** Others know the way to Services and pods through the node. */
 async function wire(stage: Stage): Promise<void> {
-  const { node, outside, node2 } = stage;
-  const off = ["all", "eth0"].map((link) =>
-    `net.ipv4.conf.${link}.send_redirects=0`
-  );
-  const on = ["net.ipv4.ip_forward=1", "net.ipv6.conf.all.forwarding=1"];
-  // IPv6 has no switch for redirects: its refusals need no limit instead.
-  const limit = "net.ipv6.icmp.ratelimit=0";
-  await node.run(["sysctl", "-q", "-w", ...on, ...off, limit]);
-  // As network plugins do: else no packet goes back where it came from.
-  const hairpin = ["type", "bridge_slave", "hairpin", "on"];
-  await node.run(["ip", "link", "set", "veth1", ...hairpin]);
+  const { node, pod1, pod2, outside, node2 } = stage;
+  await routePods(node, [pod1, pod2]);
   for (const host of [outside, node2]) {
     const v4 = ["10.96.0.0/16", "203.0.113.0/24", "198.51.100.0/24"];
     const v6 = ["fd00:96::/64", "fd00:71::/64", "fd00:51::/64"];
