@@ -17,6 +17,8 @@ export class KernelCounts {
   /** Writes that failed, of either kind; and of changes alone. */
   failures = 0;
   partialFailures = 0;
+  /** Times that what nobody uses any more could not be deleted. */
+  cleanupFailures = 0;
   /** By table: rules that the mode has in the kernel. */
   total: Readonly<Record<string, number>> = {};
   /** By table: rules of the last write. */

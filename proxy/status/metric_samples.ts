@@ -111,6 +111,10 @@ function isIptables({ source }: Scrape): boolean {
   return source.mode === "iptables";
 }
 
+function isNftables({ source }: Scrape): boolean {
+  return source.mode === "nftables";
+}
+
 function eachTable(
   scrape: Scrape,
   of: (counts: KernelCounts) => Readonly<Record<string, number>>,
@@ -234,6 +238,12 @@ export const SAMPLES: Readonly<
   ) =>
     isIptables(scrape)
       ? eachFamily(scrape, ({ partialFailures }) => partialFailures)
+      : [],
+  kubeproxy_sync_proxy_rules_nftables_sync_failures_total: (scrape) =>
+    isNftables(scrape) ? eachFamily(scrape, ({ failures }) => failures) : [],
+  kubeproxy_sync_proxy_rules_nftables_cleanup_failures_total: (scrape) =>
+    isNftables(scrape)
+      ? eachFamily(scrape, ({ cleanupFailures }) => cleanupFailures)
       : [],
   kubeproxy_conntrack_reconciler_deleted_entries_total: (scrape) =>
     eachFamily(scrape, ({ flowsForgotten }) => flowsForgotten),

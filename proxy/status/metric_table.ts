@@ -67,6 +67,16 @@ const UPSTREAM = {
     "Those of them that were of what changed",
     ["ip_family"],
   ),
+  kubeproxy_sync_proxy_rules_nftables_sync_failures_total: spec(
+    "counter",
+    "Writes of nftables mode that failed",
+    ["ip_family"],
+  ),
+  kubeproxy_sync_proxy_rules_nftables_cleanup_failures_total: spec(
+    "counter",
+    "Times that nftables mode could not delete chains that are not used any more",
+    ["ip_family"],
+  ),
   kubeproxy_conntrack_reconciler_deleted_entries_total: spec(
     "counter",
     "UDP flows forgotten, since their endpoint no longer served, in kernel modes",

@@ -149,6 +149,34 @@ testWith(
 
 testWith(
   NEEDS,
+  "[7.43] a chain that somebody else leads to stays, is counted, and keeps nothing else from happening",
+  async () => {
+    await using net = await Network.create({ pods: 0 });
+    let now = 0;
+    const programmer = programmerIn(net.node, { now: () => now });
+    await programmer.program(input(["10.244.0.2"]), ALL, SIGNAL);
+    const name = Object.keys(await listing(net.node))
+      .find((each) => each.includes("/web/"))?.replace("chain ", "") ?? "";
+    await net.node.run(["nft", "-f", "-"], {
+      stdin: `add chain ip kube-proxy theirs\n` +
+        `add rule ip kube-proxy theirs jump ${name}\n`,
+    });
+    await programmer.program(input([]), only("default/web"), SIGNAL);
+    now = 1_000;
+    assert.ok(await programmer.isIntact(SIGNAL));
+    assert.equal(programmer.cleanupFailures, 1);
+    assert.ok(`chain ${name}` in await listing(net.node));
+    await programmer.program(
+      input(["10.244.0.3"]),
+      only("default/web"),
+      SIGNAL,
+    );
+    assert.ok(await programmer.isIntact(SIGNAL));
+  },
+);
+
+testWith(
+  NEEDS,
   "[4.16] clients stay where they are when their time-out changes, and over a restart",
   async () => {
     await using net = await Network.create({ pods: 0 });

@@ -121,6 +121,7 @@ export class FamilySync {
     seconds.observe((now - startedAt) / 1_000);
     counts.total = result.total;
     counts.last = result.written;
+    counts.cleanupFailures = this.#programmer.cleanupFailures ?? 0;
     const isFirst = this.#fullAt === 0;
     if (scope.full) this.#fullAt = now;
     this.#needsAll = false;

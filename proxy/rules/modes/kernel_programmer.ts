@@ -31,6 +31,8 @@ export interface ProgramResult {
 /** One family of one mode; it keeps what it needs to write differences. */
 export interface KernelProgrammer {
   readonly family: IpFamily;
+  /** Times so far that what nobody uses any more could not be deleted. */
+  readonly cleanupFailures?: number;
   /**
    * Why this family cannot be programmed here, as one sentence; `undefined`
    * where it can. Asked once, before the first write.

@@ -236,11 +236,11 @@ Deno.test("[7.19] exposeSlis() writes what Kubernetes' components do, and nothin
   assert.equal(samples((await metrics.exposeSlis(0)).text).size, 0);
 });
 
-Deno.test("[7.27, 7.28, 7.38, 7.39, 7.40, 7.41, 7.47] a kernel mode counts its writes, by family", async () => {
+Deno.test("[7.27, 7.28, 7.38, 7.39, 7.40, 7.41, 7.42, 7.43, 7.47] a kernel mode counts its writes, by family", async () => {
   const source = new FakeSource();
   const none = samples((await new Metrics(source).expose()).text);
   const isKernel = (name: string) =>
-    /_iptables_|_full_|_partial_|_reconciler_/.test(name);
+    /_iptables_|_nftables_|_full_|_partial_|_reconciler_/.test(name);
   assert.deepEqual([...none.keys()].filter(isKernel), []);
   const counts = new KernelCounts();
   counts.fullSeconds.observe(0.1);
@@ -267,4 +267,11 @@ Deno.test("[7.27, 7.28, 7.38, 7.39, 7.40, 7.41, 7.47] a kernel mode counts its w
       ],
     ] as const
   ) assert.equal(all.get(name), value, name);
+  counts.cleanupFailures = 3;
+  source.mode = "nftables";
+  const nft = samples((await new Metrics(source).expose()).text);
+  const nftSync = "kubeproxy_sync_proxy_rules_nftables";
+  assert.equal(nft.get(`${nftSync}_sync_failures_total{${family}}`), 2);
+  assert.equal(nft.get(`${nftSync}_cleanup_failures_total{${family}}`), 3);
+  assert.equal(nft.get(`${sync}_restore_failures_total{${family}}`), undefined);
 });

@@ -55,6 +55,7 @@ export class NftablesProgrammer implements KernelProgrammer {
   readonly #commands: Commands;
   /** As the kernel has it; missing where that is not known. */
   #table: InstalledTable | undefined;
+  #cleanupFailures = 0;
   /** Chain → since when it is empty. */
   readonly #emptySince = new Map<string, number>();
 
@@ -65,6 +66,10 @@ export class NftablesProgrammer implements KernelProgrammer {
       family: nftFamily(options.family),
       name: TABLE,
     });
+  }
+
+  get cleanupFailures(): number {
+    return this.#cleanupFailures;
   }
 
   async obstacle(signal: AbortSignal): Promise<string | undefined> {
@@ -153,6 +158,7 @@ export class NftablesProgrammer implements KernelProgrammer {
       );
     } catch (error) {
       if (signal.aborted) throw error;
+      this.#cleanupFailures++;
       logger.warn("Cannot delete chains that are not used any more", {
         family: this.family,
         chains: due.length,
