@@ -77,7 +77,6 @@ async function floodOne(engine: "portable" | "splice"): Promise<void> {
   }
   await child.waitFor("its Service has its share of descriptors");
   assert.ok(await echoes(other), child.output);
-  assert.ok(!child.output.includes("Too many open files"), child.output);
   for (const connection of open) connection.close();
   while (!await echoes(flooded));
 }
