@@ -109,6 +109,7 @@ const PURE = [
   "proxy/rules/modes/ipvs/installed.ts",
   "proxy/rules/modes/ipvs/program.ts",
   "proxy/rules/modes/ipvs/rules.ts",
+  "proxy/rules/modes/ipvs/rules_state.ts",
   "proxy/rules/modes/ipvs/set_rules.ts",
   "proxy/rules/modes/ipvs/sets.ts",
   "proxy/rules/modes/ipvs/text.ts",

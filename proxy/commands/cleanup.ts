@@ -10,7 +10,7 @@ import { parseFlags } from "./flags.ts";
 import { print } from "./terminal.ts";
 import { setupLogging } from "./verbosity.ts";
 
-const TIMEOUT_MS = 30_000;
+const TIMEOUT_MS = 120_000;
 
 export async function cleanupCommand(args: readonly string[]): Promise<number> {
   await setupLogging(parseFlags(args, CLEANUP_FLAGS));

@@ -3,6 +3,7 @@
  *
  * @module
  */
+import { canonicalCidr } from "../ip.ts";
 import type { KubeProxyConfiguration } from "../config/mod.ts";
 import { nodePortSelection } from "../node_addresses.ts";
 import type { ModeSettings } from "../rules/modes/mode_input.ts";
@@ -65,7 +66,8 @@ export function modeSettings(
     bindAddress: config.bindAddress,
     ipvs: {
       scheduler: ipvs.scheduler || "rr",
-      excludeCidrs: ipvs.excludeCIDRs,
+      excludeCidrs: ipvs.excludeCIDRs.map((text) => canonicalCidr(text))
+        .filter((cidr) => cidr !== undefined),
       strictArp: ipvs.strictARP,
       tcpTimeoutMs: ipvs.tcpTimeout,
       tcpFinTimeoutMs: ipvs.tcpFinTimeout,

@@ -15,6 +15,19 @@ function ignoredSwitch(field: string): FlagSpec & { readonly type: "boolean" } {
   return { type: "boolean", field, silent: true, help: "Accepted." };
 }
 
+function ipvsTimeout(
+  field: string,
+  what: string,
+): FlagSpec & { readonly type: "string" } {
+  return {
+    type: "string",
+    value: "DURATION",
+    field,
+    standard: "0s",
+    help: `ipvs mode: how long the kernel keeps ${what}; 0s: as it does.`,
+  };
+}
+
 export const KUBE_PROXY_FLAGS = {
   config: {
     type: "string",
@@ -50,7 +63,7 @@ export const KUBE_PROXY_FLAGS = {
     value: "MODE",
     field: "mode",
     help:
-      "userspace, which is what nothing means, or iptables or nftables: the kernel's rules, as kube-proxy writes them.",
+      "userspace, which is what nothing means; or iptables, ipvs, nftables: the kernel does it, with what kube-proxy loads.",
   },
   "bind-address": {
     type: "string",
@@ -155,14 +168,45 @@ export const KUBE_PROXY_FLAGS = {
     field: "iptables.masqueradeAll",
     help: "Kernel modes masquerade everything that goes to a ClusterIP.",
   },
-  "ipvs-sync-period": ignored("ipvs.syncPeriod"),
-  "ipvs-min-sync-period": ignored("ipvs.minSyncPeriod"),
-  "ipvs-scheduler": ignored("ipvs.scheduler"),
-  "ipvs-exclude-cidrs": { ...ignored("ipvs.excludeCIDRs"), list: true },
-  "ipvs-strict-arp": ignoredSwitch("ipvs.strictARP"),
-  "ipvs-tcp-timeout": ignored("ipvs.tcpTimeout"),
-  "ipvs-tcpfin-timeout": ignored("ipvs.tcpFinTimeout"),
-  "ipvs-udp-timeout": ignored("ipvs.udpTimeout"),
+  "ipvs-sync-period": {
+    type: "string",
+    value: "DURATION",
+    field: "ipvs.syncPeriod",
+    standard: "30s",
+    help: "ipvs mode: how often to look whether all of it is there.",
+  },
+  "ipvs-min-sync-period": {
+    type: "string",
+    value: "DURATION",
+    field: "ipvs.minSyncPeriod",
+    help: "ipvs mode: the least time between two writes.",
+  },
+  "ipvs-scheduler": {
+    type: "string",
+    value: "NAME",
+    field: "ipvs.scheduler",
+    standard: "rr",
+    help: "ipvs mode: who chooses the endpoint; any scheduler of the kernel.",
+  },
+  "ipvs-exclude-cidrs": {
+    type: "string",
+    value: "CIDR[,CIDR]",
+    field: "ipvs.excludeCIDRs",
+    list: true,
+    help: "ipvs mode: virtual servers in here are somebody else's, and stay.",
+  },
+  "ipvs-strict-arp": {
+    type: "boolean",
+    field: "ipvs.strictARP",
+    help:
+      "ipvs mode: answer ARP only for addresses of the interface it came by.",
+  },
+  "ipvs-tcp-timeout": ipvsTimeout("ipvs.tcpTimeout", "idle TCP connections"),
+  "ipvs-tcpfin-timeout": ipvsTimeout(
+    "ipvs.tcpFinTimeout",
+    "TCP connections after a FIN",
+  ),
+  "ipvs-udp-timeout": ipvsTimeout("ipvs.udpTimeout", "UDP flows"),
   "pod-bridge-interface": {
     type: "string",
     value: "NAME",

@@ -17,6 +17,7 @@ export const PROXY_MODE = "userspace";
 export const PROXY_MODES: readonly string[] = [
   PROXY_MODE,
   "iptables",
+  "ipvs",
   "nftables",
 ];
 

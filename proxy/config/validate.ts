@@ -34,6 +34,7 @@ export function validate(config: KubeProxyConfiguration): Problem[] {
     ...loggingProblems(config),
     ...addressProblems(config),
     ...kernelProblems(config),
+    ...(config.mode === "ipvs" ? ipvsProblems(config) : []),
     ...periodProblems(config),
     ...localProblems(config),
     ...oldProblems(config),
@@ -187,6 +188,31 @@ function kernelProblems(config: KubeProxyConfiguration): Problem[] {
     });
   }
   return problems;
+}
+
+const IPVS_TIMEOUTS = [
+  ["tcpTimeout", "TCPTimeout"],
+  ["tcpFinTimeout", "TCPFinTimeout"],
+  ["udpTimeout", "UDPTimeout"],
+] as const;
+
+function ipvsProblems({ ipvs }: KubeProxyConfiguration): Problem[] {
+  const timeouts = IPVS_TIMEOUTS.filter(([name]) => ipvs[name] < 0)
+    .map(([name, path]): Problem => ({
+      field: `ipvs.${name}`,
+      path: `KubeProxyIPVSConfiguration.${path}`,
+      value: new DurationValue(ipvs[name]),
+      text: "must be greater than or equal to 0",
+    }));
+  const cidrs = ipvs.excludeCIDRs.flatMap((value, index): Problem[] =>
+    canonicalCidr(value) !== undefined ? [] : [{
+      field: `ipvs.excludeCIDRs[${index}]`,
+      path: `KubeProxyIPVSConfiguration.ExcludeCidrs[${index}]`,
+      value,
+      text: "must be a valid CIDR",
+    }]
+  );
+  return [...timeouts, ...cidrs];
 }
 
 function periodProblems(config: KubeProxyConfiguration): Problem[] {

@@ -5,6 +5,7 @@
  *
  * @module
  */
+import { IPVS_DEVICE } from "./modes/ipvs/program.ts";
 import type { ListenAddress } from "../engine/engine.ts";
 import { canonicalIp, ipFamily, isLoopback } from "../ip.ts";
 import type { ServiceAddress, Steering, SteeringResult } from "../steering.ts";
@@ -109,11 +110,13 @@ export function isLocalByItself(ip: string, os: string): boolean {
 
 /**
  * The addresses that Deno can see without running a program, as the system
- * spells them; none without the permission (`--allow-sys=networkInterfaces`).
+ * spells them, without those of Services that ipvs mode has on an interface; none without the permission (`--allow-sys=networkInterfaces`).
  */
 export function interfaceAddresses(): readonly string[] {
   try {
-    return Deno.networkInterfaces().map((each) => each.address);
+    return Deno.networkInterfaces()
+      .filter(({ name }) => name !== IPVS_DEVICE)
+      .map((each) => each.address);
   } catch (error) {
     if (error instanceof Deno.errors.NotCapable) return [];
     throw error;

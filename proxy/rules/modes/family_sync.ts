@@ -198,6 +198,16 @@ export class FamilySync {
     ].filter((target) => target !== undefined);
   }
 
+  async #upkeep(signal: AbortSignal): Promise<void> {
+    try {
+      await this.#programmer.upkeep?.(signal);
+    } catch (error) {
+      signal.throwIfAborted();
+      if (!(error instanceof CommandError)) throw error;
+      this.#failed(error);
+    }
+  }
+
   /** Whether somebody removed what was written, or an hour has passed. */
   async look(signal: AbortSignal): Promise<void> {
     const age = this.#options.clock.now() - this.#fullAt;
@@ -205,7 +215,10 @@ export class FamilySync {
       this.#needsAll = true;
       return;
     }
-    if (await this.#programmer.isIntact(signal)) return;
+    if (await this.#programmer.isIntact(signal)) {
+      await this.#upkeep(signal);
+      return;
+    }
     logger.warn("Rules were removed by somebody else; writing all of them", {
       family: this.family,
     });

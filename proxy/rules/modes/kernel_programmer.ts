@@ -49,6 +49,12 @@ export interface KernelProgrammer {
     scope: ProgramScope,
     signal: AbortSignal,
   ): Promise<ProgramResult>;
+  /**
+   * What has to be done later than a write: once in a sync period.
+   *
+   * @throws {CommandError}
+   */
+  upkeep?(signal: AbortSignal): Promise<void>;
   /** Whether what was written is still there: nobody flushed the tables. */
   isIntact(signal: AbortSignal): Promise<boolean>;
   /**

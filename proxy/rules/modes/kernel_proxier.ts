@@ -85,8 +85,13 @@ export class KernelProxier {
       obstacles.push(`${programmer.family}: ${why}`);
     }
     if (families.length === 0) {
+      // What the kernel does not have, it has for neither family.
+      const reasons = new Set(
+        obstacles.map((each) => each.slice(each.indexOf(": ") + 2)),
+      );
+      const why = reasons.size === 1 ? [...reasons] : obstacles;
       throw new SteeringError(
-        `Cannot run ${driver.mode} mode: ${obstacles.join("; ")}`,
+        `Cannot run ${driver.mode} mode: ${why.join("; ")}`,
       );
     }
     for (const reason of obstacles) {

@@ -6,6 +6,7 @@
  */
 import { type CommandRunner, systemRunner } from "../command.ts";
 import { iptablesDriver } from "./iptables/driver.ts";
+import { ipvsDriver } from "./ipvs/driver.ts";
 import { cleanupKernelMode } from "./kernel_proxier.ts";
 import type { KernelModeDriver } from "./kernel_programmer.ts";
 import { nftablesDriver } from "./nftables/driver.ts";
@@ -13,22 +14,19 @@ import { KERNEL_MODES, type KernelMode } from "./mode_input.ts";
 
 /** Every mode that runs. */
 const DRIVERS: Readonly<
-  Partial<Record<KernelMode, (runner: CommandRunner) => KernelModeDriver>>
-> = { iptables: iptablesDriver, nftables: nftablesDriver };
+  Record<KernelMode, (runner: CommandRunner) => KernelModeDriver>
+> = { iptables: iptablesDriver, ipvs: ipvsDriver, nftables: nftablesDriver };
 
 /** Whether a mode is one of the kernel's. */
 export function isKernelMode(mode: string): mode is KernelMode {
   return (KERNEL_MODES as readonly string[]).includes(mode);
 }
 
-/** @throws {TypeError} for a mode that does not run, which nobody can ask for */
 export function kernelModeDriver(
   mode: KernelMode,
   runner: CommandRunner = systemRunner,
 ): KernelModeDriver {
-  const driver = DRIVERS[mode];
-  if (driver === undefined) throw new TypeError(`No driver for ${mode} mode`);
-  return driver(runner);
+  return DRIVERS[mode](runner);
 }
 
 /**
@@ -45,8 +43,7 @@ export async function cleanupKernelModes(
   },
 ): Promise<void> {
   for (const mode of KERNEL_MODES) {
-    const driver = DRIVERS[mode];
-    if (driver === undefined || mode === except) continue;
-    await cleanupKernelMode(driver(runner), { runner, signal });
+    if (mode === except) continue;
+    await cleanupKernelMode(DRIVERS[mode](runner), { runner, signal });
   }
 }

@@ -72,6 +72,7 @@ const table: readonly {
   },
   { facts: "8.15, 8.57", given: { mode: "userspace" }, want: [] },
   { facts: "8.15, 8.57", given: { mode: "iptables" }, want: [] },
+  { facts: "8.15, 8.57", given: { mode: "ipvs" }, want: [] },
   {
     facts: "8.57",
     given: { mode: "ebpf" },
@@ -163,6 +164,18 @@ const table: readonly {
     facts: "8.53, 8.54",
     given: { "ipvs.tcpTimeout": -1_000, "ipvs.excludeCIDRs": ["x"] },
     want: [],
+  },
+  {
+    facts: "8.53, 8.54",
+    given: {
+      mode: "ipvs",
+      "ipvs.tcpTimeout": -1_000,
+      "ipvs.excludeCIDRs": ["10.0.0.0/8", "x"],
+    },
+    want: [
+      `${PREFIX}KubeProxyIPVSConfiguration.TCPTimeout: Invalid value: -1s: must be greater than or equal to 0 (ipvs.tcpTimeout)`,
+      `${PREFIX}KubeProxyIPVSConfiguration.ExcludeCidrs[1]: Invalid value: "x": must be a valid CIDR (ipvs.excludeCIDRs[1])`,
+    ],
   },
   {
     facts: "8.65",

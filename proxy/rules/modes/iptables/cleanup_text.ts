@@ -48,19 +48,28 @@ export function cleanupText(loaded: Ruleset): string {
   const hasKubelet = [...loaded.chains].some((name) =>
     KUBELET_CHAINS.includes(name.split(" ")[1] ?? "")
   );
-  return TABLES.map((table) => tableText(loaded, { table, hasKubelet })).join(
-    "",
+  return removalText(
+    loaded,
+    (_table, chain) =>
+      SHARED.has(chain) || isServiceChain(chain) ||
+      (chain === KUBE_FIREWALL && !hasKubelet),
   );
 }
 
-function tableText(
-  loaded: Ruleset,
-  { table, hasKubelet }: { table: Table; hasKubelet: boolean },
-): string {
-  const isOurs = (chain: string) =>
-    SHARED.has(chain) || isServiceChain(chain) ||
-    (chain === KUBE_FIREWALL && !hasKubelet);
-  const chains = chainsOf(loaded.chains, table).filter(isOurs);
+/** Whether a chain belongs to what is to be removed. */
+export type IsOurs = (table: Table, chain: string) => boolean;
+
+/**
+ * The restore that removes chains and what leads to them from the kernel's own;
+ * empty where there are none.
+ */
+export function removalText(loaded: Ruleset, isOurs: IsOurs): string {
+  return TABLES.map((table) => tableText(loaded, table, isOurs)).join("");
+}
+
+function tableText(loaded: Ruleset, table: Table, isOurs: IsOurs): string {
+  const chains = chainsOf(loaded.chains, table)
+    .filter((chain) => isOurs(table, chain));
   if (chains.length === 0) return "";
   const ours = new Set(chains);
   const removed: string[] = [];
