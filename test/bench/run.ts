@@ -11,8 +11,15 @@ import { print, printError } from "../../proxy/commands/terminal.ts";
 import { compare, type Compared, compareIdle } from "./compare.ts";
 import { judge, type Verdict } from "./goals.ts";
 import { growth, SIZES } from "./growth.ts";
-import { describeMachine } from "./machine.ts";
+import { describeMachine, type Machine } from "./machine.ts";
 import { MEASURES } from "./measures.ts";
+import {
+  MODE_ROUNDS,
+  MODE_SIZES,
+  MODE_WINDOW_MS,
+  modesCommand,
+} from "./modes/command.ts";
+import { MODE_NAMES } from "./modes/subjects.ts";
 import { plot } from "./plot.ts";
 import { setPatience } from "./quiet.ts";
 import { measureTable, verdictTable } from "./report.ts";
@@ -36,13 +43,20 @@ const NAMES = Object.keys(TITLES);
 const HELP = `Usage: deno task bench [flags]
 
   --only NAME,…     only these: ${NAMES.join(", ")}
-  --rounds N        rounds of each measure (5)
-  --window MS       how long one subject is measured in a round (1000)
+  --rounds N        rounds of each measure (5; for --modes ${MODE_ROUNDS})
+  --window MS       how long one subject is measured in a round (1000; for
+                    --modes ${MODE_WINDOW_MS})
   --peers NAME,…    only these peers: ${PEERS.join(", ")}; "" for none
   --subjects NAME,… only these of ours: portable, "splice", "splice, 2 workers"
   --patience S      how long to wait, in all, for other work to pause (60)
   --sizes N,…       numbers of Services for "growth" (${SIZES.join(", ")})
   --out DIR         where results go (test/bench/results)
+
+  --modes           instead of all that: this program's modes, by the number of
+                    Services, in network namespaces
+  --mode NAME,…     only these of them: ${MODE_NAMES.join(", ")}
+  --sizes N,…       numbers of Services (${MODE_SIZES.join(", ")})
+  --keep            keep what is in DIR of other modes and sizes
 `;
 
 /** Above this, rates say more about others than about what is measured. */
@@ -55,16 +69,19 @@ async function main(): Promise<void> {
   const { values } = parseArgs({
     options: {
       only: { type: "string", default: NAMES.join(",") },
-      rounds: { type: "string", default: "5" },
-      window: { type: "string", default: "1000" },
+      rounds: { type: "string" },
+      window: { type: "string" },
       peers: { type: "string", default: PEERS.join(",") },
       subjects: { type: "string" },
-      sizes: { type: "string", default: SIZES.join(",") },
+      sizes: { type: "string" },
       patience: { type: "string", default: "60" },
       out: {
         type: "string",
         default: new URL("results", import.meta.url).pathname,
       },
+      modes: { type: "boolean", default: false },
+      mode: { type: "string", default: MODE_NAMES.join(",") },
+      keep: { type: "boolean", default: false },
       help: { type: "boolean", default: false },
     },
   });
@@ -77,25 +94,30 @@ async function main(): Promise<void> {
   raiseDescriptorLimit();
   setPatience(Number(values.patience) * 1000);
   const machine = describeMachine();
-  const subjects = choose(values.peers.split(","), values.subjects);
-  print(
-    `${machine.cpus} × ${machine.cpu}, Linux ${machine.kernel}, Deno ` +
-      `${machine.deno}, commit ${machine.commit}\n${
-        Object.entries(machine.peers).map(([name, version]) =>
-          `${name} ${version}`
-        ).join(", ")
-      }; load ${Deno.loadavg()[0]!.toFixed(1)} before\n`,
-  );
+  introduce(machine);
   const startedAt = performance.now();
+  const progress = (text: string) => {
+    const seconds = (performance.now() - startedAt) / 1000;
+    printError(`${seconds.toFixed(0).padStart(4)} s  ${text}\n`);
+  };
+  if (values.modes) {
+    return await modesCommand({
+      modes: values.mode.split(","),
+      sizes: numbers(values.sizes ?? MODE_SIZES.join(",")),
+      rounds: Number(values.rounds ?? MODE_ROUNDS),
+      windowMs: Number(values.window ?? MODE_WINDOW_MS),
+      out: values.out,
+      keep: values.keep,
+      machine,
+      progress,
+    });
+  }
   const options = {
-    subjects,
+    subjects: choose(values.peers.split(","), values.subjects),
     measures: MEASURES.filter(({ name }) => only.has(name)),
-    rounds: Number(values.rounds),
-    windowMs: Number(values.window),
-    progress: (text: string) => {
-      const seconds = (performance.now() - startedAt) / 1000;
-      printError(`${seconds.toFixed(0).padStart(4)} s  ${text}\n`);
-    },
+    rounds: Number(values.rounds ?? "5"),
+    windowMs: Number(values.window ?? "1000"),
+    progress,
   };
   const { series, ...about } = await compare(options);
   const all = [...series];
@@ -111,7 +133,10 @@ async function main(): Promise<void> {
     showMeasure(TITLES.idle, idle.series);
   }
   if (only.has("growth")) {
-    const grown = await growth({ ...options, sizes: numbers(values.sizes) });
+    const grown = await growth({
+      ...options,
+      sizes: numbers(values.sizes ?? SIZES.join(",")),
+    });
     all.push(...grown);
     showMeasure(TITLES.growth, grown);
   }
@@ -141,6 +166,18 @@ async function main(): Promise<void> {
     idleConnections,
     failures,
   });
+}
+
+/** What is measured on, before anything is. */
+function introduce(machine: Machine): void {
+  const peers = Object.entries(machine.peers)
+    .map(([name, version]) => `${name} ${version}`).join(", ");
+  print(
+    `${machine.cpus} × ${machine.cpu}, Linux ${machine.kernel}, Deno ` +
+      `${machine.deno}, commit ${machine.commit}\n${peers}; load ${
+        Deno.loadavg()[0]!.toFixed(1)
+      } before\n`,
+  );
 }
 
 function numbers(list: string): number[] {

@@ -75,9 +75,13 @@ export class Namespace {
     command: readonly [string, ...string[]],
     options: ChildOptions = {},
   ): Child {
+    return new Child(this.tied(command), options);
+  }
+
+  /** The command that `start` starts, for those who start it themselves. */
+  tied(command: readonly [string, ...string[]]): [string, ...string[]] {
     // Innermost, since a change of credentials clears it.
-    const die = ["setpriv", "--pdeathsig", "KILL"];
-    return new Child([...this.#enter, ...die, ...command], options);
+    return [...this.#enter, "setpriv", "--pdeathsig", "KILL", ...command];
   }
 
   /** Starts a script of this repository with Deno, with all permissions. */
