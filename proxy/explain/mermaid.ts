@@ -83,10 +83,23 @@ function endLabel({ outcome }: Branch): string {
   }
 }
 
-/** What would end a label, or be taken for a tag, by its number. */
+/**
+ * What would end a label, or be taken for a tag or an entity, by characters that
+ * look alike: not every renderer decodes Mermaid's own codes (`#35;`).
+ */
+const LOOK_ALIKES: Readonly<Record<string, string>> = {
+  '"': "'",
+  "<": "‹",
+  ">": "›",
+  "#": "＃",
+  "&": "＆",
+};
+
 function escaped(label: string): string {
-  return label.replaceAll(
-    /[^\p{L}\p{N} .,:;/·()→⇒=@!*+_\n-]/gu,
-    (character) => `#${character.codePointAt(0)};`,
-  ).replaceAll("\n", "<br/>");
+  return label
+    .replaceAll(
+      /["<>#]|&(?=[#\w])/g,
+      (character) => LOOK_ALIKES[character] ?? "",
+    )
+    .replaceAll(/\p{Cc}/gu, (character) => character === "\n" ? "<br/>" : "");
 }
