@@ -4,19 +4,16 @@
  *
  * @module
  */
-import { CommandError, type CommandRunner } from "../rules/command.ts";
+import type { CommandRunner } from "../rules/command.ts";
+import { programOutput } from "./program_output.ts";
 
 /** `undefined` where it cannot be found out; infinite where there is none. */
 export async function descriptorLimit(
   runner: CommandRunner,
   signal: AbortSignal,
 ): Promise<number | undefined> {
-  try {
-    const text = await runner.run(["sh", "-c", "ulimit -n"], { signal });
-    const limit = text.trim() === "unlimited" ? Infinity : Number(text);
-    return Number.isNaN(limit) ? undefined : limit;
-  } catch (error) {
-    if (error instanceof CommandError) return undefined;
-    throw error;
-  }
+  const text = await programOutput({ runner, signal }, "sh", "-c", "ulimit -n");
+  if (text === undefined) return undefined;
+  const limit = text.trim() === "unlimited" ? Infinity : Number(text);
+  return Number.isNaN(limit) ? undefined : limit;
 }

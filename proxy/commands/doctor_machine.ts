@@ -8,11 +8,7 @@
 import { systemClock } from "../../watch/mod.ts";
 import { HEALTHZ_PORT, METRICS_PORT } from "../config/mod.ts";
 import { chooseEngine } from "../engine/choose_engine.ts";
-import {
-  CommandError,
-  type CommandRunner,
-  isProgramMissing,
-} from "../rules/command.ts";
+import { CommandError, type CommandRunner } from "../rules/command.ts";
 import {
   LEFTOVERS_ADVICE,
   readLeftovers,
@@ -20,6 +16,7 @@ import {
   type SteeringRequest,
 } from "../rules/mod.ts";
 import { descriptorLimit } from "./descriptor_limit.ts";
+import { programOutput } from "./program_output.ts";
 import type { Finding, Level } from "./doctor_finding.ts";
 import { forwardingFindings } from "./doctor_packets.ts";
 import { errorLine } from "./errors.ts";
@@ -72,7 +69,7 @@ function unsteerable({ steer }: MachineOptions): Level {
 
 /** Of a program that we start: it is programs that steer. */
 async function capabilities(options: MachineOptions): Promise<Finding[]> {
-  const status = await output(options, "cat", "/proc/self/status");
+  const status = await programOutput(options, "cat", "/proc/self/status");
   const hex = /^CapEff:\s*([0-9a-f]+)$/m.exec(status ?? "")?.[1];
   if (hex === undefined) {
     const found = "cannot be found out here";
@@ -126,7 +123,7 @@ function lowPorts({ steer }: MachineOptions): Finding {
 async function programs(options: MachineOptions): Promise<Finding[]> {
   const { steer } = options;
   const findings: Finding[] = [];
-  const ip = await output(options, "ip", "-V");
+  const ip = await programOutput(options, "ip", "-V");
   findings.push(
     ip === undefined
       ? {
@@ -137,8 +134,8 @@ async function programs(options: MachineOptions): Promise<Finding[]> {
       }
       : { check: "ip", level: "ok", found: firstLine(ip) },
   );
-  const iptables = await output(options, "iptables", "--version");
-  const nft = await output(options, "nft", "--version");
+  const iptables = await programOutput(options, "iptables", "--version");
+  const nft = await programOutput(options, "nft", "--version");
   const found = [iptables, nft].filter((text) => text !== undefined)
     .map(firstLine);
   // `iptables v1.8.11 (nf_tables)` says which of the kernel's two it writes to.
@@ -274,21 +271,6 @@ async function portFindings(): Promise<Finding[]> {
     }
   }
   return findings;
-}
-
-/** Of a program that is there; undefined where it is not, or fails. */
-async function output(
-  { runner, signal }: MachineOptions,
-  ...command: [string, ...string[]]
-): Promise<string | undefined> {
-  try {
-    return await runner.run(command, { signal });
-  } catch (error) {
-    if (isProgramMissing(error) || error instanceof CommandError) {
-      return undefined;
-    }
-    throw error;
-  }
 }
 
 function firstLine(text: string): string {

@@ -4,12 +4,9 @@
  *
  * @module
  */
-import {
-  CommandError,
-  type CommandRunner,
-  isProgramMissing,
-} from "../rules/command.ts";
+import type { CommandRunner } from "../rules/command.ts";
 import { type SteeringRequest, whyUnreached } from "../rules/mod.ts";
+import { programOutput } from "./program_output.ts";
 import type { Finding } from "./doctor_finding.ts";
 
 export interface PacketOptions {
@@ -88,7 +85,9 @@ const SWITCHES: Readonly<Record<string, string>> = {
 async function switchedOff(options: PacketOptions): Promise<string[]> {
   const off: string[] = [];
   for (const [name, path] of Object.entries(SWITCHES)) {
-    if ((await output(options, "cat", path))?.trim() === "0") off.push(name);
+    if ((await programOutput(options, "cat", path))?.trim() === "0") {
+      off.push(name);
+    }
   }
   return off;
 }
@@ -97,7 +96,7 @@ async function switchedOff(options: PacketOptions): Promise<string[]> {
 async function droppingChains(options: PacketOptions): Promise<string[]> {
   const chains: string[] = [];
   for (const program of ["iptables", "iptables-legacy"]) {
-    const rules = await output(
+    const rules = await programOutput(
       options,
       program,
       "-w",
@@ -109,7 +108,7 @@ async function droppingChains(options: PacketOptions): Promise<string[]> {
       chains.push(`the policy of ${program}`);
     }
   }
-  const listed = await output(options, "nft", "list", "chains") ?? "";
+  const listed = await programOutput(options, "nft", "list", "chains") ?? "";
   let table = "";
   let chain = "";
   for (const line of listed.split("\n")) {
@@ -122,19 +121,4 @@ async function droppingChains(options: PacketOptions): Promise<string[]> {
     }
   }
   return chains;
-}
-
-/** Undefined where the program is not there, or fails. */
-async function output(
-  { runner, signal }: PacketOptions,
-  ...command: [string, ...string[]]
-): Promise<string | undefined> {
-  try {
-    return await runner.run(command, { signal });
-  } catch (error) {
-    if (isProgramMissing(error) || error instanceof CommandError) {
-      return undefined;
-    }
-    throw error;
-  }
 }
