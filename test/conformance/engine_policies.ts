@@ -208,6 +208,24 @@ const admissionTests: readonly EngineTest[] = [
     },
   },
   {
+    name: "an IPv4 client does not pass source ranges as an IPv6 one",
+    missing: noClientAddresses ?? noIpv6(),
+    async run(engine) {
+      await using server = namedServer("good");
+      const { forwarder } = await engine.serve(policy([server.address]));
+      const { address: { port } } = await forwarder.listen(
+        { ip: "::", port: 0 },
+        // All of IPv6, in which IPv4 clients have an address too.
+        { scope: "external", sourceRanges: ["127.0.5.0/24", "::/0"] },
+      );
+      const address = { ip: "127.0.0.1", port };
+      assert.equal(await askName(address, "127.0.4.9"), "");
+      assert.equal(server.accepted, 0);
+      // Or not at all: an engine may keep IPv4 from IPv6 listeners.
+      assert.match(await askName(address, "127.0.5.9"), /^(good)?$/);
+    },
+  },
+  {
     name:
       "[5.51, 5.52] clients of this cluster get the endpoints of the cluster at an external address",
     missing: noClientAddresses,
