@@ -5,6 +5,7 @@
 import assert from "node:assert/strict";
 import { parse } from "@std/yaml";
 import { MountedConfigMap } from "../support/config_map.ts";
+import { kubeadmFile } from "../support/kubeadm.ts";
 import {
   kubeNode,
   kubeService,
@@ -25,21 +26,6 @@ import {
 } from "../support/loopback.ts";
 import { temporaryFolder } from "../support/temporary_folder.ts";
 import { tlsText } from "../support/tls.ts";
-
-const FIXTURES = new URL("../fixture/kubeadm/", import.meta.url);
-
-/** A file of kubeadm's ConfigMap with some lines of it replaced. */
-function kubeadmFile(
-  name: string,
-  lines: Readonly<Record<string, string>>,
-): string {
-  let text = Deno.readTextFileSync(new URL(name, FIXTURES));
-  for (const [from, to] of Object.entries(lines)) {
-    assert.ok(text.includes(from), from);
-    text = text.replaceAll(from, to);
-  }
-  return text;
-}
 
 Deno.test("[8.8, 8.95, 8.104] run takes kube-proxy's place in kubeadm's DaemonSet, and follows its ConfigMap", async (t) => {
   await using stack = new AsyncDisposableStack();

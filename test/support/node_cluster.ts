@@ -29,6 +29,8 @@ export interface NodeClusterOptions {
   readonly pods?: number;
   /** Instead of `--steer=route`: another mode, and what it needs. */
   readonly proxyArgs?: readonly string[];
+  /** `false`: the test starts one by itself. */
+  readonly startsProxy?: boolean;
 }
 
 export class NodeCluster implements AsyncDisposable {
@@ -52,7 +54,7 @@ export class NodeCluster implements AsyncDisposable {
   static async start(options: NodeClusterOptions = {}): Promise<NodeCluster> {
     const stack = new AsyncDisposableStack();
     try {
-      const { pods = 2 } = options;
+      const { pods = 2, proxyArgs = [], startsProxy = true } = options;
       const net = stack.use(
         await Network.create({ pods, hosts: ["outside"] }),
       );
@@ -65,7 +67,7 @@ export class NodeCluster implements AsyncDisposable {
       }
       await folder.write("node.yaml", manifest(ownNode(node)));
       await cluster.startApiserver(["10.96.0.0/16", "fd00:96::/112"]);
-      await cluster.startProxy(...options.proxyArgs ?? []);
+      if (startsProxy) await cluster.startProxy(...proxyArgs);
       return cluster;
     } catch (error) {
       await stack.disposeAsync();
