@@ -296,7 +296,12 @@ export async function runCommand(args: readonly string[]): Promise<number> {
   stopping.abort();
   await Promise.all([following, writing]);
   starting.abort();
-  logger.info(`Stopping at ${asked}; open connections may end`, { drainMs });
+  if (kernelMode === undefined) {
+    logger.info(`Stopping at ${asked}; open connections may end`, { drainMs });
+  } else {
+    const rules = flags["cleanup-on-exit"] ? "are removed" : "stay";
+    logger.info(`Stopping at ${asked}; the kernel's rules ${rules}`);
+  }
   const servers = server === undefined ? [metrics] : [metrics, server];
   const cut = AbortSignal.timeout(drainMs);
   const drained = new AbortController();

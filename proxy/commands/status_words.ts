@@ -18,7 +18,8 @@ const ENDPOINTS_MAX = 3;
 
 export function statusText({ overview, ports }: StatusWords): string {
   if (overview === undefined) return "";
-  const rows = ports.map((port) => portCells(port).map(clean));
+  const isKernel = overview.engine === "kernel";
+  const rows = ports.map((port) => portCells(port, isKernel).map(clean));
   return [
     about(overview),
     table(
@@ -60,8 +61,10 @@ function about(overview: Overview): string {
       ? "Watching: " + Object.keys(sources).join(", ")
       : `WAITING: ${waiting.join("; ")}`,
     `${counted(overview.services, "Service")}, ` +
-    `${counted(overview.listeners, "listener")}, ` +
-    `${counted(totals.open, "open connection")}, ${totals.total} in all`,
+    (overview.engine === "kernel"
+      ? "connections are the kernel's, and not counted"
+      : `${counted(overview.listeners, "listener")}, ` +
+        `${counted(totals.open, "open connection")}, ${totals.total} in all`),
     "",
   ].join("\n");
 }
@@ -71,7 +74,11 @@ function counted(count: number, what: string): string {
   return `${count} ${what}${count === 1 ? "" : "s"}`;
 }
 
-function portCells({ row, counts, endpoints }: PortStatus): string[] {
+/** @param isKernel the kernel forwards, and nobody counts */
+function portCells(
+  { row, counts, endpoints }: PortStatus,
+  isKernel: boolean,
+): string[] {
   const [address] = row.addresses;
   const listens = [
     ...new Set(
@@ -86,16 +93,20 @@ function portCells({ row, counts, endpoints }: PortStatus): string[] {
   return [
     row.name + (row.isDraining ? " (gone)" : ""),
     `${address?.address ?? "none"}/${row.protocol}${more}`,
-    listens.length === 0
+    isKernel
+      ? "the kernel"
+      : listens.length === 0
       ? "nothing"
       : listens[0] === address?.address
       ? "itself"
       : listens[0] ?? "",
     endpointsText(endpoints),
-    String(counts.open),
-    String(counts.total),
-    String(counts.failed + counts.refused),
-    bytesText(counts.bytesToClients),
+    ...isKernel ? ["-", "-", "-", "-"] : [
+      String(counts.open),
+      String(counts.total),
+      String(counts.failed + counts.refused),
+      bytesText(counts.bytesToClients),
+    ],
   ];
 }
 

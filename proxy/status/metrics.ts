@@ -78,7 +78,11 @@ export class Metrics {
     const source = this.#source;
     const ports = [...source.ports()];
     const counted: CountedPort[] = [];
-    for (const port of [...ports, ...source.draining()]) {
+    // Nobody counts what the kernel forwards: no series, rather than zeros.
+    const forwarded = source.engine === "kernel"
+      ? []
+      : [...ports, ...source.draining()];
+    for (const port of forwarded) {
       const { servicePort } = port.state;
       if (servicePort.protocol === "SCTP") continue;
       counted.push({

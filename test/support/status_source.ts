@@ -72,7 +72,7 @@ export class FakeSource implements StatusSource {
   mode = "userspace";
   kernel: Partial<Record<"IPv4" | "IPv6", KernelCounts>> = {};
   readonly nodeName = "n1";
-  readonly engine = "portable";
+  engine = "portable";
   readonly startedAt = Date.UTC(2026, 0, 1);
   readonly counters = new ProxyCounters();
   readonly all = new Map<string, ServiceState>();

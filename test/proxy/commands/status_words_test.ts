@@ -55,3 +55,20 @@ ns/db 10.96.0.2:80 is not served: in use?[31m
 `.replace(/ {2,}/g, "  "),
   );
 });
+
+Deno.test("statusText() does not pass off what the kernel forwards as nothing", () => {
+  const source = new FakeSource();
+  source.engine = "kernel";
+  source.mode = "nftables";
+  source.set(service("default/web", { clusterIP: "10.96.0.10" }));
+  const board = new StatusBoard(source, () => source.now);
+  board.refresh();
+  const ports = board.changes().rows.map((port) => ({
+    ...port,
+    endpoints: board.endpoints(port.row.id) ?? [],
+  }));
+  const text = statusText({ overview: board.overview(), ports });
+  assert.match(text, /connections are the kernel's, and not counted/);
+  assert.match(text, /default\/web.* the kernel +none +- +- +- +-$/m);
+  assert.doesNotMatch(text, /listener|open connection/);
+});

@@ -275,3 +275,11 @@ Deno.test("[7.27, 7.28, 7.38, 7.39, 7.40, 7.41, 7.42, 7.43, 7.47] a kernel mode 
   assert.equal(nft.get(`${nftSync}_cleanup_failures_total{${family}}`), 3);
   assert.equal(nft.get(`${sync}_restore_failures_total{${family}}`), undefined);
 });
+
+Deno.test("Metrics has no series of Service ports that the kernel forwards, rather than zeros", async () => {
+  const source = new FakeSource();
+  source.engine = "kernel";
+  source.set(service("default/web", { clusterIP: "10.96.0.10" }));
+  const { text } = await new Metrics(source).expose();
+  assert.doesNotMatch(text, /service_name="web"/);
+});
