@@ -26,6 +26,8 @@ export class WritePace {
   /** Milliseconds until something may be written; 0: now. */
   waitMs(now: number): number {
     if (this.#periodMs === 0) return 0;
+    // Somebody set the clock back: nothing shall wait until it has caught up.
+    this.#freeAt = Math.min(this.#freeAt, now);
     const missing = 1 - this.#freeNow(now);
     return missing <= 0 ? 0 : Math.ceil(missing * this.#periodMs);
   }

@@ -25,6 +25,17 @@ Deno.test("WritePace lets two writes pass, then one in each period", () => {
   assert.equal(pace.waitMs(now), 500);
 });
 
+Deno.test("WritePace waits for one period at most when the clock was set back", () => {
+  const pace = new WritePace(1_000);
+  const before = 3_600_000;
+  pace.wrote(before);
+  pace.wrote(before);
+  const now = 0;
+  assert.equal(pace.waitMs(now), 1_000);
+  assert.equal(pace.waitMs(now + 400), 600);
+  assert.equal(pace.waitMs(now + 1_000), 0);
+});
+
 Deno.test("WritePace without a period never waits", () => {
   const pace = new WritePace(0);
   for (let n = 0; n < 10; n++) pace.wrote(0);
