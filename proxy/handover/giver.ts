@@ -147,7 +147,11 @@ export class Giver {
     );
     // It announces itself early, and comes when it knows the cluster.
     if (!await heard(taker, "now")) return false;
-    if (!isVerified) await Promise.race([this.#stop.promise, taker.ended]);
+    if (!isVerified) {
+      const isStopping = this.#stop.promise.then(() => true);
+      const isGone = taker.ended.then(() => false);
+      if (!await Promise.race([isStopping, isGone])) return false;
+    }
     if (this.#taker !== undefined) {
       return await refuse("another process is taking over already");
     }

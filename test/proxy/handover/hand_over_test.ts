@@ -170,6 +170,30 @@ Deno.test({
 });
 
 Deno.test({
+  name: "whoever cannot prove who it is, and leaves, interrupts nothing",
+  ignore: Deno.build.os !== "linux",
+  async fn() {
+    using old = await new Old(undefined).hold();
+    const ended = Promise.withResolvers<void>();
+    old.lock.serve?.(async (connection) => {
+      await old.giver.talk(connection);
+      ended.resolve();
+    });
+    const found = await connectToHolder(old.lockName);
+    assert.ok(found?.connection !== undefined);
+    const hello = { type: "hello", protocol: 1, version: "9.0.0" };
+    const lines = [hello, { type: "now" }].map((each) =>
+      `${JSON.stringify(each)}\n`
+    );
+    await found.connection.write(new TextEncoder().encode(lines.join("")));
+    await found.connection.read(new Uint8Array(1_024));
+    found.connection.close();
+    await ended.promise;
+    assert.deepEqual(old.said, []);
+  },
+});
+
+Deno.test({
   name: "another protocol is refused, and the end of the other one waited for",
   ignore: Deno.build.os !== "linux",
   async fn() {
