@@ -59,6 +59,7 @@ export class FakeDriver implements KernelModeDriver {
   readonly programmers = [this.ipv4, this.ipv6];
   wanted: Sysctl[] = [];
   mark: ReadonlyMap<string, string> | undefined;
+  isMarkBroken = false;
 
   sysctls(): readonly Sysctl[] {
     return this.wanted;
@@ -69,6 +70,10 @@ export class FakeDriver implements KernelModeDriver {
   }
 
   writeMark(originals: ReadonlyMap<string, string>): Promise<void> {
+    if (this.isMarkBroken) {
+      const command = ["mark"];
+      return Promise.reject(new CommandError("lock is held", { command }));
+    }
     this.mark = new Map(originals);
     return Promise.resolve();
   }

@@ -19,7 +19,7 @@ import type { KernelCounts } from "../../kernel_counts.ts";
 import type { StateChanges } from "../../state_tracker.ts";
 import { SteeringError } from "../../steering.ts";
 import type { SyncTimes } from "../../sync_runner.ts";
-import { type CommandRunner, systemRunner } from "../command.ts";
+import { CommandError, type CommandRunner, systemRunner } from "../command.ts";
 import { FamilySync } from "./family_sync.ts";
 import type { KernelModeDriver } from "./kernel_programmer.ts";
 import type { KernelMode, ModeSettings } from "./mode_input.ts";
@@ -53,6 +53,9 @@ export class KernelProxier {
   #node: KernelNode = { node: undefined, interfaceIps: [] };
   /** As last applied; `undefined`: never. */
   #sysctls: string | undefined;
+  /** What was there before, should the mark not have it yet. */
+  #originals: ReadonlyMap<string, string> = new Map();
+  #saidSysctls = "";
 
   private constructor(
     options: KernelProxierOptions,
@@ -108,13 +111,34 @@ export class KernelProxier {
     const wanted = driver.sysctls(settings());
     const names = wanted.map(({ name, value }) => `${name}=${value}`).join();
     if (names === this.#sysctls) return;
-    this.#sysctls = names;
-    const kept = await driver.readMark(signal) ?? new Map();
+    const marked = await driver.readMark(signal) ?? new Map();
     // The mark is there before anything is changed that it must remember.
-    await driver.writeMark(kept, signal);
+    await driver.writeMark(marked, signal);
+    const kept = new Map([...this.#originals, ...marked]);
     const options = { runner: this.#runner, signal };
-    const originals = await applySysctls(wanted, kept, options);
-    if (originals.size > kept.size) await driver.writeMark(originals, signal);
+    this.#originals = await applySysctls(wanted, kept, options);
+    if (this.#originals.size > marked.size) {
+      await driver.writeMark(this.#originals, signal);
+    }
+    this.#sysctls = names;
+    this.#saidSysctls = "";
+  }
+
+  /** The same while it runs: rules do not wait for it. */
+  async #trySysctls(signal: AbortSignal): Promise<"done" | "again"> {
+    try {
+      await this.#applySysctls(signal);
+      return "done";
+    } catch (error) {
+      signal.throwIfAborted();
+      if (!(error instanceof CommandError)) throw error;
+      if (error.message === this.#saidSysctls) return "again";
+      this.#saidSysctls = error.message;
+      logger.error("Cannot set kernel parameters; trying again", {
+        reason: error.message,
+      });
+      return "again";
+    }
   }
 
   get mode(): KernelMode {
@@ -153,18 +177,18 @@ export class KernelProxier {
   /**
    * One sync of all families.
    *
-   * @returns `again` if some family could not be written
+   * @returns `again` if some family, or a kernel parameter, could not be written
    */
   async sync(
     { changed, removed }: StateChanges,
     signal: AbortSignal,
   ): Promise<"done" | "again"> {
-    await this.#applySysctls(signal);
+    const sysctls = await this.#trySysctls(signal);
     const keys = [...changed.map(({ key }) => key), ...removed];
     const results = await Promise.all(
       this.#families.map((each) => each.sync(keys, this.#node, signal)),
     );
-    return results.includes("again") ? "again" : "done";
+    return [sysctls, ...results].includes("again") ? "again" : "done";
   }
 
   /** Looks whether all is still there; the next sync writes what is not. */

@@ -235,3 +235,21 @@ Deno.test("[10.54] without conntrack rules are written all the same, and that is
   assert.equal(log.lines.length, 1);
   assert.match(log.lines[0] ?? "", /Cannot forget UDP flows.*family=IPv4/);
 });
+
+Deno.test("a mark that cannot be written keeps no Service waiting, and is tried again", async () => {
+  await using log = await collectLog("error");
+  const bench = await new Bench().start();
+  const { driver, proc } = bench;
+  await bench.sync();
+  proc.values.set(LOCALNET_PATH, "0");
+  driver.wanted = [LOCALNET];
+  driver.isMarkBroken = true;
+  assert.equal(await bench.sync(bench.set("default/a", [])), "again");
+  assert.equal(await bench.sync(bench.set("default/b", [])), "again");
+  assert.deepEqual(driver.ipv4.writes, ["all", "default/a", "default/b"]);
+  assert.equal(log.lines.length, 1);
+  driver.isMarkBroken = false;
+  assert.equal(await bench.sync(), "done");
+  assert.equal(proc.values.get(LOCALNET_PATH), "1");
+  assert.equal(driver.mark?.get(LOCALNET.name), "0");
+});
