@@ -1,5 +1,6 @@
 import { dialServer, within } from "../../../support/tcp.ts";
 import assert from "node:assert/strict";
+import { setImmediate } from "node:timers";
 import type { EndpointAddress } from "../../../../proxy/engine/engine.ts";
 import { listenTcp } from "../../../../proxy/engine/portable/tcp_listener.ts";
 import { RepeatedLog } from "../../../../proxy/repeated_log.ts";
@@ -130,3 +131,29 @@ function connectAndReset({ port }: EndpointAddress): void {
   }).outputSync();
   assert.ok(success);
 }
+
+Deno.test("listenTcp() lets others have their turn while thousands of clients wait", async () => {
+  const clock = new FakeClock();
+  const log = new RepeatedLog({ clock, write: () => {} });
+  const connection = {} as Deno.TcpConn;
+  let waiting = 5_000;
+  let accepted = 0;
+  // As Deno does while there is a backlog: at once.
+  const accept = () =>
+    waiting-- > 0
+      ? Promise.resolve(connection)
+      : new Promise<Deno.TcpConn>(() => {});
+  await withFakeSocket(accept, async () => {
+    const listener = listenTcp({ ip: "127.0.0.1", port: 80 }, {
+      clock,
+      log,
+      handle: () => void accepted++,
+    });
+    const turn = () => new Promise<void>((resolve) => setImmediate(resolve));
+    await turn();
+    assert.ok(accepted > 0 && accepted < 100, `${accepted} in one turn`);
+    while (accepted < 5_000) await turn();
+    listener.close();
+    await listener.ended;
+  });
+});
