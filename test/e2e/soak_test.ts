@@ -13,7 +13,11 @@ for (const engine of ["splice", "portable"] as const) {
       const { open, ...proxy } = result.proxy;
       assert.equal(result.failedConnections, 0);
       assert.deepEqual(proxy, result.clients);
-      assert.deepEqual(result.endpoints, result.clients);
+      // A dial that took too long may have come to its endpoint all the same.
+      const { connections: arrived, ...moved } = result.endpoints;
+      const { connections, ...sent } = result.clients;
+      assert.deepEqual(moved, sent);
+      assert.ok(arrived >= connections, `${arrived} of ${connections} arrived`);
       assert.equal(open, 0);
       assert.ok(result.clients.connections > 100);
       assert.ok(result.changes > 50);

@@ -165,7 +165,10 @@ async function run(
 async function knock(stage: SteeringStage, proxy: Child): Promise<string> {
   const listeners = [
     ...proxy.output.matchAll(/ listen=(\S+):(\d+)$/gm),
-  ].map(([, ip = "", port]) => ({ ip, port: Number(port) }));
+  ].map(([, host = "", port]) => ({
+    ip: host.replace(/^\[|\]$/g, ""),
+    port: Number(port),
+  }));
   if (stage.steer !== "redirect") {
     assert.deepEqual(listeners, []);
     return "there is none";

@@ -144,8 +144,9 @@ export async function eventually<T>(
   what: string,
   look: () => Promise<T> | T,
   isSo: (seen: T) => boolean,
+  patienceMs = PATIENCE_MS,
 ): Promise<T> {
-  const deadline = performance.now() + PATIENCE_MS;
+  const deadline = performance.now() + patienceMs;
   for (;;) {
     const seen = await look();
     if (isSo(seen)) return seen;
