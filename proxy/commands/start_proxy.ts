@@ -267,7 +267,9 @@ export function startProxy(options: StartProxyOptions): RunningProxy {
   });
   const sync = async (): Promise<"done" | "again"> => {
     if (!isSynced()) return "done";
-    if (begun !== undefined && clock.now() - repairedAt >= syncPeriodMs) {
+    // A clock that was set back makes the age negative: due as well.
+    const age = clock.now() - repairedAt;
+    if (begun !== undefined && (age >= syncPeriodMs || age < 0)) {
       repairedAt = clock.now();
       await begun.repair(signal);
       addressesAreStale = true;

@@ -211,7 +211,8 @@ export class FamilySync {
   /** Whether somebody removed what was written, or an hour has passed. */
   async look(signal: AbortSignal): Promise<void> {
     const age = this.#options.clock.now() - this.#fullAt;
-    if (this.#needsAll || age >= FULL_SYNC_PERIOD_MS) {
+    // A clock that was set back makes the age negative: due as well.
+    if (this.#needsAll || age >= FULL_SYNC_PERIOD_MS || age < 0) {
       this.#needsAll = true;
       return;
     }
