@@ -259,3 +259,24 @@ testWith(
     await page.close();
   },
 );
+
+testWith(
+  [browser],
+  "the dashboard shows no counts of what the kernel forwards, and says why",
+  async () => {
+    const kernel = source();
+    kernel.engine = "kernel";
+    kernel.mode = "nftables";
+    await using dashboard = serveDashboard(kernel);
+    await using chromium = await WatchedBrowser.start();
+    const page = await chromium.open(dashboard.url);
+    await page.getByRole("button", { name: "shop/frontend" }).click();
+    await page.locator("#not-counted").waitFor({ state: "visible" });
+    const path = page.locator(".path");
+    await path.getByText("at random; a client stays for 3 h").waitFor();
+    const text = await page.locator("main").innerText();
+    assert.doesNotMatch(text, /Open connections|so far|per second|\d open/);
+    assert.doesNotMatch(text, /listens on\n|nobody listens/);
+    await screenshot(page, "kernel");
+  },
+);

@@ -116,7 +116,7 @@ function contents(port, endpoints, overview) {
   return [
     element("p", { className: "muted hint" }, about),
     pathPicture(port, endpoints, overview),
-    element("h3", {}, "Since the proxy started"),
+    element("h3", { className: "counted" }, "Since the proxy started"),
     figures({
       Connections: count(counts.total),
       "To endpoints": bytes(counts.bytesToEndpoints),
@@ -138,14 +138,14 @@ function contents(port, endpoints, overview) {
         ? "1 address"
         : `${row.addresses.length} addresses`,
     ),
-    addressTable(row.addresses),
+    addressTable(row.addresses, overview?.engine === "kernel"),
   ];
 }
 
 function figures(values) {
   return element(
     "dl",
-    { className: "figures" },
+    { className: "figures counted" },
     ...Object.entries(values).map(([name, value]) =>
       element("div", {}, element("dt", {}, name), element("dd", {}, value))
     ),
@@ -211,7 +211,7 @@ function endpointTable(endpoints) {
   );
 }
 
-function addressTable(addresses) {
+function addressTable(addresses, isKernel) {
   return table(
     [["Address"], ["Kind"], ["Listens on"]],
     addresses.map(({ kind, address, listen, failure }) => [
@@ -222,7 +222,9 @@ function addressTable(addresses) {
         : element(
           "td",
           { className: "mono" },
-          listen === address ? "itself" : listen || "nothing",
+          listen === address
+            ? "itself"
+            : listen || (isKernel ? "the kernel" : "nothing"),
         ),
     ]),
   );

@@ -125,6 +125,10 @@ function showOverview() {
     byId("about"),
     `${overview.node} · ${overview.mode} · v${overview.version}`,
   );
+  // Nobody counts what the kernel forwards: nothing is shown, rather than zeros.
+  const isKernel = overview.engine === "kernel";
+  document.body.classList.toggle("kernel", isKernel);
+  byId("not-counted").hidden = !isKernel;
   setText(byId("tile-services"), count(overview.services));
   setText(byId("tile-ports"), plural(overview.ports, "port"));
   setText(byId("tile-open"), count(totals.open));

@@ -14,6 +14,7 @@ const FAN_PX = 52;
  */
 export function pathPicture(port, endpoints, overview) {
   const { row } = port;
+  const isKernel = overview?.engine === "kernel";
   const served = row.addresses.filter(({ listen }) => listen !== "");
   const shown = endpoints.slice(0, FAN_MAX);
   const more = endpoints.length - shown.length;
@@ -29,7 +30,8 @@ export function pathPicture(port, endpoints, overview) {
       element(
         "small",
         {},
-        [state, `${count(open)} open`, node].filter(Boolean).join(" · "),
+        [state, isKernel ? "" : `${count(open)} open`, node].filter(Boolean)
+          .join(" · "),
       ),
     )
   );
@@ -55,11 +57,12 @@ export function pathPicture(port, endpoints, overview) {
 }
 
 function hops({ row, counts }, served, overview) {
-  const isRefused = served.length === 0;
+  const isKernel = overview?.engine === "kernel";
+  const isRefused = served.length === 0 && !isKernel;
   const open = row.protocol === "UDP" ? "flow" : "connection";
   const listens = [...new Set(served.map(({ listen }) => listen))];
   return [
-    hop("Client", plural(counts.open, `open ${open}`)),
+    hop("Client", isKernel ? "" : plural(counts.open, `open ${open}`)),
     hop(
       "connects to",
       row.addresses[0]?.address ?? "no address",
@@ -71,21 +74,28 @@ function hops({ row, counts }, served, overview) {
         }${row.addresses.length > 4 ? " …" : ""}`
         : row.addresses[0]?.kind,
     ),
-    hop(
-      `steered by ${overview?.steering?.name ?? "nothing yet"}`,
-      isRefused ? "refused: nobody listens" : "to the listener",
-      overview?.steering?.description,
-    ),
-    hop(
-      "kube-portal listens on",
-      listens.slice(0, 3).join(", ") || "nothing",
-      isRefused
-        ? row.addresses.find(({ failure }) => failure !== "")?.failure ??
-          "without an endpoint there is no listener"
-        : undefined,
-      isRefused,
-    ),
-    hop("and chooses an endpoint", choice(row), rules(row)),
+    ...isKernel
+      ? [
+        hop("met by the kernel", overview.steering?.description ?? ""),
+        hop("which choose an endpoint", kernelChoice(row), rules(row)),
+      ]
+      : [
+        hop(
+          `steered by ${overview?.steering?.name ?? "nothing yet"}`,
+          isRefused ? "refused: nobody listens" : "to the listener",
+          overview?.steering?.description,
+        ),
+        hop(
+          "kube-portal listens on",
+          listens.slice(0, 3).join(", ") || "nothing",
+          isRefused
+            ? row.addresses.find(({ failure }) => failure !== "")?.failure ??
+              "without an endpoint there is no listener"
+            : undefined,
+          isRefused,
+        ),
+        hop("and chooses an endpoint", choice(row), rules(row)),
+      ],
   ];
 }
 
@@ -97,6 +107,12 @@ function hop(title, text, small, isBroken = false) {
     element("span", {}, text),
     small ? element("small", {}, small) : undefined,
   );
+}
+
+function kernelChoice({ affinitySeconds }) {
+  return affinitySeconds > 0
+    ? `at random; a client stays for ${span(affinitySeconds * 1_000)}`
+    : "at random";
 }
 
 function choice({ balancer, affinitySeconds }) {
