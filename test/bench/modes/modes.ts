@@ -8,73 +8,32 @@
  *
  * @module
  */
-import type { Child } from "../../support/child.ts";
-import { manifest } from "../../support/kube_objects.ts";
-import { freePort } from "../../support/kube_portal.ts";
-import { temporaryFolder } from "../../support/temporary_folder.ts";
-import { Asked, Endpoints, Generator } from "../load/client.ts";
 import type { Counted } from "../load/protocol.ts";
 import type { Address } from "../load/sys.ts";
 import type { Load } from "../measures.ts";
 import { waitForQuiet } from "../quiet.ts";
-import { script } from "../subjects.ts";
-import type { Change, Effect } from "./changes.ts";
+import { DIRECT } from "./network.ts";
+import { measureChanges } from "./programming.ts";
+import { type ModeSeries, oneSeries } from "./series.ts";
+import { serviceAddress } from "./services.ts";
 import {
-  DIRECT,
-  ENDPOINT_IPS,
-  type ModesNetwork,
-  modesNetwork,
-  newEndpointIp,
-  SERVICE_CIDR,
-} from "./network.ts";
-import type { ModeSeries } from "./series.ts";
-import { oneSeries } from "./series.ts";
-import {
-  changedSlice,
-  newService,
-  newServiceAddress,
-  nodeObject,
-  serviceAddress,
-  servicesTo,
-} from "./services.ts";
-import { startMode } from "./subjects.ts";
+  type Measured,
+  type ModesOptions,
+  setStage,
+  type Stage,
+  startApi,
+} from "./stage.ts";
+import { START_TIMEOUT_MS, startMode } from "./subjects.ts";
 
 /** Connections one by one in a round. */
 const CONNECTIONS = 500;
-/** A mode that takes so long for its changes has had enough of them. */
-const CHANGES_MS = 20_000;
-const CHANGE_TIMEOUT_MS = 15_000;
-const API_TIMEOUT_MS = 60_000;
 const WARM_UP_MS = 200;
-
-export interface ModesOptions {
-  readonly modes: readonly string[];
-  readonly sizes: readonly number[];
-  readonly rounds: number;
-  readonly windowMs: number;
-  /** Of each kind, for each mode, after one that nobody sees. */
-  readonly changes: number;
-  /** No size is begun after so long. */
-  readonly budgetMs: number;
-  readonly progress: (text: string) => void;
-}
 
 /** What was measured, and what was not. */
 export interface ModesResult {
   readonly series: readonly ModeSeries[];
   /** For people: `10,000 Services, for time`. */
   readonly leftOut: readonly string[];
-}
-
-/** What stays from one size to the next. */
-interface Stage {
-  readonly options: ModesOptions;
-  readonly network: ModesNetwork;
-  readonly endpoints: Endpoints;
-  readonly generator: Generator;
-  readonly changer: Asked<Change, Effect>;
-  /** Where the endpoints of changes listen. */
-  readonly newPort: number;
 }
 
 /** Measures all modes at every size. */
@@ -87,53 +46,27 @@ export async function compareModes(
   const leftOut: string[] = [];
   for (const services of sizes) {
     if (performance.now() - startedAt > budgetMs) {
-      leftOut.push(`${services.toLocaleString("en")} Services, for time`);
+      leftOut.push(`${inWords(services)}, for time`);
       continue;
     }
     await using stack = new AsyncDisposableStack();
     // New namespaces for each size: no rule and no connection is left.
     const stage = await setStage(options, stack, modes);
-    series.push(...await measureSize(stage, services));
+    const measured = await measureSize(stage, services);
+    series.push(...measured.series);
+    leftOut.push(...measured.leftOut);
   }
   return { series, leftOut };
-}
-
-async function setStage(
-  options: ModesOptions,
-  stack: AsyncDisposableStack,
-  modes: readonly string[],
-): Promise<Stage> {
-  const network = stack.use(await modesNetwork(modes));
-  const { client, endpoint } = network;
-  const endpoints = stack.use(await Endpoints.start(ENDPOINT_IPS, endpoint));
-  const newPort = freePort();
-  const whoami = stack.use(
-    endpoint.start(script("modes/whoami.ts", String(newPort))),
-  );
-  await whoami.waitFor("Ready");
-  const generator = stack.use(new Generator(client));
-  const changer = stack.use(
-    new Asked<Change, Effect>(script("modes/changes.ts"), client),
-  );
-  return { options, network, endpoints, generator, changer, newPort };
-}
-
-/** One mode, or none, at one size. */
-interface Measured {
-  readonly mode: string;
-  readonly to: readonly Address[];
-  /** Values by metric, in order of the rounds. */
-  readonly values: Map<string, number[]>;
-  readonly child?: Child;
 }
 
 async function measureSize(
   stage: Stage,
   services: number,
-): Promise<ModeSeries[]> {
+): Promise<ModesResult> {
   const { modes, progress } = stage.options;
   await using stack = new AsyncDisposableStack();
-  const size = `${services.toLocaleString("en")} Services`;
+  const size = inWords(services);
+  const leftOut: string[] = [];
   progress(`${size}: API server`);
   const server = await startApi(stage, services, stack);
   const all: Measured[] = [
@@ -143,7 +76,13 @@ async function measureSize(
   for (const mode of modes) {
     progress(`${size}: ${mode} starts`);
     await waitForQuiet();
-    const { child, readyMs } = await startMode(mode, stage.network, server);
+    const started = await startMode(mode, stage.network, server);
+    if (started === undefined) {
+      const seconds = START_TIMEOUT_MS / 1000;
+      leftOut.push(`${mode} with ${size}: not ready within ${seconds} s`);
+      continue;
+    }
+    const { child, readyMs } = started;
     stack.use(child);
     const values = new Map([["start", [readyMs]]]);
     all.push({ mode, to, values, child });
@@ -153,43 +92,26 @@ async function measureSize(
   for (const one of all) {
     if (one.child === undefined) continue;
     progress(`${size}: ${one.mode}, changes`);
-    used += await measureChanges(stage, one, {
-      server,
-      services,
-      firstSample: used,
-      others: all.flatMap(({ child }) =>
-        child === undefined || child === one.child ? [] : [child]
-      ),
-    });
+    const others = all.flatMap(({ child }) =>
+      child === undefined || child === one.child ? [] : [child]
+    );
+    const changes = { server, services, firstSample: used, others };
+    const result = await measureChanges(stage, one, changes);
+    used = result.used;
+    if (result.late !== undefined) {
+      leftOut.push(`${one.mode} with ${size}: ${result.late}`);
+    }
   }
-  return all.flatMap(({ mode, values }) =>
+  const series = all.flatMap(({ mode, values }) =>
     [...values].map(([metric, values]) =>
       oneSeries({ mode, services, metric, values })
     )
   );
+  return { series, leftOut };
 }
 
-/** An API server with that many Services, and the nodes. */
-async function startApi(
-  { network, endpoints, options }: Stage,
-  services: number,
-  stack: AsyncDisposableStack,
-): Promise<string> {
-  const folder = stack.use(await temporaryFolder());
-  await folder.write(
-    "objects.yaml",
-    manifest(
-      ...options.modes.map((mode) => nodeObject(mode, network.node(mode).ipv4)),
-      ...servicesTo(endpoints.addresses, services),
-    ),
-  );
-  const { ipv4 } = network.api;
-  const port = String(freePort());
-  const api = stack.use(network.api.start(
-    script("modes/api_server.ts", ipv4, port, SERVICE_CIDR, folder.path),
-  ));
-  await api.waitFor("Ready", API_TIMEOUT_MS);
-  return `http://${ipv4}:${port}`;
+function inWords(services: number): string {
+  return `${services.toLocaleString("en")} Services`;
 }
 
 /** What a round asks, and what it says of it. */
@@ -255,55 +177,4 @@ function pick(addresses: readonly Address[]): Address[] {
     { length: CONNECTIONS },
     () => addresses[Math.floor(Math.random() * addresses.length)]!,
   );
-}
-
-/**
- * Changes one after another, each on an endpoint that none has had. Other
- * proxies, who hear of them too, stand still meanwhile.
- *
- * @returns how many addresses of new endpoints were used
- */
-async function measureChanges(
-  { network, changer, newPort, options }: Stage,
-  { mode, values }: Measured,
-  { server, services, firstSample, others }: {
-    readonly server: string;
-    readonly services: number;
-    readonly firstSample: number;
-    readonly others: readonly Child[];
-  },
-): Promise<number> {
-  await network.lead(mode);
-  for (const other of others) other.kill("SIGSTOP");
-  let used = firstSample;
-  const once = async (metric: string, isCounted: boolean) => {
-    const n = used++;
-    const endpoint = { ip: newEndpointIp(n), port: newPort };
-    const isNew = metric === "new Service";
-    const service = n % services;
-    const { effectMs } = await changer.ask({
-      server,
-      verb: isNew ? "create" : "replace",
-      objects: isNew
-        ? newService(n, endpoint)
-        : [changedSlice(service, endpoint)],
-      ...isNew ? newServiceAddress(n) : serviceAddress(service),
-      want: endpoint.ip,
-      timeoutMs: CHANGE_TIMEOUT_MS,
-    });
-    if (effectMs === undefined) {
-      throw new Error(`${mode}: a change did not show within 15 s (${metric})`);
-    }
-    if (!isCounted) return;
-    values.set(metric, [...values.get(metric) ?? [], effectMs]);
-  };
-  const until = performance.now() + CHANGES_MS;
-  for (let sample = 0; sample <= options.changes; sample++) {
-    // One of each kind is counted, however long it takes.
-    if (sample > 1 && performance.now() > until) break;
-    await once("changed endpoint", sample > 0);
-    await once("new Service", sample > 0);
-  }
-  for (const other of others) other.kill("SIGCONT");
-  return used - firstSample;
 }
