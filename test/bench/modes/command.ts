@@ -48,6 +48,8 @@ interface Run {
   readonly windowMs: number;
   readonly modes: readonly string[];
   readonly sizes: readonly number[];
+  /** In words. */
+  readonly leftOut: readonly string[];
 }
 
 /**
@@ -85,7 +87,14 @@ export async function modesCommand(command: ModesCommand): Promise<void> {
   const measured = sizes.filter((size) =>
     series.some(({ services }) => services === size)
   );
-  const run: Run = { machine, rounds, windowMs, modes, sizes: measured };
+  const run: Run = {
+    machine,
+    rounds,
+    windowMs,
+    modes,
+    sizes: measured,
+    leftOut,
+  };
   const all = await write(series, run, command);
   print(modeTables(all));
   print(`\n${growthSentences(all).map((line) => `- ${line}\n`).join("")}`);
