@@ -56,7 +56,8 @@ function panel(series: readonly ModeSeries[], top: number): string[] {
     );
   }
   for (const size of sizes) {
-    const label = size.toLocaleString("en");
+    // Short: 5,000 and 10,000 are near each other.
+    const label = size < 1_000 ? String(size) : `${size / 1_000}k`;
     parts.push(text(x(size), top + HEIGHT + 16, label, "text-anchor='middle'"));
   }
   const labels: { mode: string; at: number }[] = [];
