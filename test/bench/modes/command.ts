@@ -41,13 +41,13 @@ const CHANGES = 10;
 /** Whole runs end before ten minutes; the last size takes two. */
 const BUDGET_MS = 7 * 60_000;
 
-/** What a file holds of one run. */
+/** What a file holds of one run at one size. */
 interface Run {
   readonly machine: Machine;
   readonly rounds: number;
   readonly windowMs: number;
   readonly modes: readonly string[];
-  readonly sizes: readonly number[];
+  readonly size: number;
   /** In words. */
   readonly leftOut: readonly string[];
 }
@@ -74,28 +74,25 @@ export async function modesCommand(command: ModesCommand): Promise<void> {
     missing.every((one) => one.mode !== mode)
   );
   for (const { mode, why } of missing) print(`No ${mode} mode here: ${why}\n`);
-  const { series, leftOut } = await compareModes({
-    modes,
-    sizes,
-    rounds,
-    windowMs,
-    changes: CHANGES,
-    budgetMs: BUDGET_MS,
-    progress,
-  });
-  for (const what of leftOut) print(`Left out: ${what}\n`);
-  const measured = sizes.filter((size) =>
-    series.some(({ services }) => services === size)
-  );
-  const run: Run = {
-    machine,
-    rounds,
-    windowMs,
-    modes,
-    sizes: measured,
-    leftOut,
-  };
-  const all = await write(series, run, command);
+  const startedAt = performance.now();
+  let all: ModeSeries[] = [];
+  let keep = command.keep;
+  for (const size of sizes) {
+    const { series, leftOut } = await compareModes({
+      modes,
+      sizes: [size],
+      rounds,
+      windowMs,
+      changes: CHANGES,
+      budgetMs: BUDGET_MS - (performance.now() - startedAt),
+      progress,
+    });
+    for (const what of leftOut) print(`Left out: ${what}\n`);
+    const run: Run = { machine, rounds, windowMs, modes, size, leftOut };
+    // After each size: who interrupts it keeps what has been measured.
+    all = await write(series, run, command.out, keep);
+    keep = true;
+  }
   print(modeTables(all));
   print(`\n${growthSentences(all).map((line) => `- ${line}\n`).join("")}`);
   print(`- ipvs: ${ipvsSentence()}\n`);
@@ -103,9 +100,8 @@ export async function modesCommand(command: ModesCommand): Promise<void> {
 
 /** The fifth mode cannot be measured beside the others; here is why. */
 function ipvsSentence(): string {
-  const hint = "this program renders and explains that mode; " +
-    "test/guest/ipvs_test.ts runs its program in a virtual machine, whose " +
-    "emulated CPU says nothing of speed";
+  const hint = "test/guest/ipvs_test.ts runs that mode in a virtual machine, " +
+    "whose emulated CPU says nothing of speed";
   return hasIpvs()
     ? `not measured, though this kernel has ip_vs: ${hint}`
     : `not measured, since this kernel has no ip_vs: ${hint}`;
@@ -129,7 +125,8 @@ function hasIpvs(): boolean {
 async function write(
   now: readonly ModeSeries[],
   run: Run,
-  { out, keep }: ModesCommand,
+  out: string,
+  keep: boolean,
 ): Promise<ModeSeries[]> {
   await Deno.mkdir(out, { recursive: true });
   const all: ModeSeries[] = [];

@@ -17,19 +17,19 @@ interface Mode {
 }
 
 /**
- * No pause between two writes, in both modes of the kernel: a change is to be
- * timed, not how long it waits for its turn (a second, where nothing is said).
+ * No pause between two writes of rules, in every mode: a change is to be timed,
+ * not how long it waits for its turn (a second, where nothing is said).
  */
 const NO_PAUSE = "--iptables-min-sync-period=0s";
 
 const MODES: Readonly<Record<string, Mode>> = {
   portable: {
-    args: ["--steer=route", "--engine=portable"],
+    args: ["--steer=route", "--engine=portable", NO_PAUSE],
     kernel: false,
     needs: [],
   },
   splice: {
-    args: ["--steer=route", "--engine=splice"],
+    args: ["--steer=route", "--engine=splice", NO_PAUSE],
     kernel: false,
     needs: [],
   },
