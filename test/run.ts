@@ -12,8 +12,8 @@ import { print, printError } from "../proxy/commands/terminal.ts";
 const REPORT = ".ci/out/junit.xml";
 const EXPECTED_SKIPS = ".ci/expected-skips";
 
-/** A run that hangs is a run that failed: all of it takes a few minutes. */
-const RUN_TIMEOUT_MS = 20 * 60_000;
+/** A run that hangs is a run that failed: all of it takes a quarter of an hour. */
+const RUN_TIMEOUT_MS = 45 * 60_000;
 
 async function run(args: readonly string[]): Promise<boolean> {
   printError(`\n$ deno ${args.join(" ")}\n`);
