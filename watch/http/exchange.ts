@@ -108,11 +108,16 @@ async function send(
   }
   signal.addEventListener("abort", cancel, { once: true });
   const options = { signal, stallMs };
-  let { done, value } = await reader.read();
+  const first = reader.read();
+  // A watch may have nothing to say for minutes; that it began, the head says.
+  const isBegun = await settled(first) === undefined;
+  if (isBegun) outgoing.flushHeaders();
+  let { done, value } = await first;
   if (!done && value !== undefined) {
     const next = reader.read();
     // An answer that was complete from the start is told with its length.
-    if ((await settled(next))?.done && !response.headers.has(LENGTH)) {
+    const isWhole = !isBegun && (await settled(next))?.done;
+    if (isWhole && !response.headers.has(LENGTH)) {
       outgoing.setHeader(LENGTH, value.length);
     }
     await write(outgoing, value, options);

@@ -242,3 +242,16 @@ Deno.test("rewind() goes back, addresses included", async () => {
   server.create("services", serviceManifest("other", spec));
   assert.throws(() => server.faults.rewind("999"), RangeError);
 });
+
+Deno.test("a watch of a quiet resource begins at once, over a socket too", async () => {
+  await using server = createApiServer();
+  await using listening = await server.listen();
+  const leaving = new AbortController();
+  const { status, body } = await fetch(
+    `${listening.url}/api/v1/services?watch=1&resourceVersion=${server.resourceVersion}`,
+    { signal: AbortSignal.any([leaving.signal, AbortSignal.timeout(10_000)]) },
+  );
+  assert.equal(status, 200);
+  await body?.cancel();
+  leaving.abort();
+});

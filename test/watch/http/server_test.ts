@@ -29,3 +29,15 @@ for (const [client, request] of Object.entries(UNENDING)) {
     assert.equal(await whoAnswers("127.0.0.1", server.addr.port), "refused");
   });
 }
+
+Deno.test("serve() sends the head of an answer whose body lets wait", async () => {
+  const server = await serve(
+    { ip: "127.0.0.1", port: 0 },
+    () =>
+      new Response(new ReadableStream({ pull: () => new Promise(() => {}) })),
+  );
+  using connection = await connect("127.0.0.1", server.addr.port);
+  await say(connection, "GET /watch HTTP/1.1\r\nHost: x\r\n\r\n");
+  assert.match(await hear(connection), /^HTTP\/1\.1 200 OK\r\n/);
+  await server.shutdown();
+});
