@@ -86,8 +86,6 @@ export async function startMode(
     `--master=${server}`,
     `--hostname-override=${mode}`,
     `--cluster-cidr=${CLUSTER_CIDR}`,
-    // A stream is not doubted because nothing changes for a while.
-    "--watch=watch",
     "--healthz-bind-address=",
     "--metrics-bind-address=",
     ...args,
