@@ -48,6 +48,8 @@ export interface EngineConformance {
   readonly createEngine: (settings: EngineSettings) => TestedEngine;
   /** It has a clock of its own, that no test can set. */
   readonly hasOwnTime?: boolean;
+  /** Where its datagrams cannot be sent, as the kernel says at once. */
+  readonly unsendable: EndpointAddress;
   /** Undefined if the engine can run here, else why not. */
   readonly missing?: string | undefined;
   readonly skip?: readonly {
@@ -59,6 +61,8 @@ export interface EngineConformance {
 
 /** What a test is given. */
 export interface EngineUnderTest {
+  /** Where its datagrams cannot be sent, as the kernel says at once. */
+  readonly unsendable: EndpointAddress;
   /** A forwarder of TCP to these endpoints; closed after the test. */
   forwarder(
     endpoints: readonly EndpointAddress[],
@@ -168,6 +172,7 @@ async function runOne(
   const engines: TestedEngine[] = [];
   const forwarders: Forwarder[] = [];
   const under: EngineUnderTest = {
+    unsendable: suite.unsendable,
     forwarder(endpoints, settings = {}) {
       return under.forwarders([policy(endpoints)], settings)[0]!;
     },

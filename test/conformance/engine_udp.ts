@@ -24,9 +24,6 @@ import {
   policy,
 } from "./engine.ts";
 
-/** Nothing can be sent there without SO_BROADCAST: the kernel says so at once. */
-const UNSENDABLE: EndpointAddress = { ip: "255.255.255.255", port: 53 };
-
 /** A policy for UDP: everyone gets the same endpoints, in turn. */
 export function udpPolicy(
   endpoints: readonly EndpointAddress[],
@@ -240,7 +237,7 @@ export const udpTests: readonly EngineTest[] = [
       await using good = namedPeer("good");
       const { forwarder, address } = await openUdp(
         engine,
-        udpPolicy([UNSENDABLE, good.address], { affinityMs: 60_000 }),
+        udpPolicy([engine.unsendable, good.address], { affinityMs: 60_000 }),
       );
       await using client = new UdpPeer();
       assert.equal(await client.askName(address), "good");
@@ -249,7 +246,7 @@ export const udpTests: readonly EngineTest[] = [
       assert.equal(stats.connectionsOpen, 1);
       assert.equal(stats.connectionsTotal, 1);
       assert.equal(stats.connectionsFailed, 0);
-      const unsendable = stats.endpoints.get(endpointKey(UNSENDABLE));
+      const unsendable = stats.endpoints.get(endpointKey(engine.unsendable));
       assert.equal(unsendable?.connectionsTotal, 0);
       assert.equal(unsendable.dialFailures, 1);
       // Affinity is to the one that took it.
@@ -280,7 +277,7 @@ export const udpTests: readonly EngineTest[] = [
       await using good = namedPeer("good");
       const { forwarder, address } = await openUdp(
         engine,
-        udpPolicy([UNSENDABLE]),
+        udpPolicy([engine.unsendable]),
       );
       await using client = new UdpPeer();
       await client.send("lost", address);

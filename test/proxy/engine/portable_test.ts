@@ -5,6 +5,8 @@ import { runEngineConformance } from "../../conformance/engine.ts";
 
 runEngineConformance({
   name: "portable",
+  // No port; a connected socket would not be told.
+  unsendable: { ip: "127.0.0.1", port: 0 },
   createEngine: (settings) =>
     createPortableEngine({ clock: systemClock, ...settings }),
   skip: [{
