@@ -18,8 +18,21 @@ async function vanish(pod: Namespace): Promise<void> {
   await pod.run(["ip", "link", "set", "eth0", "down"]);
 }
 
+/**
+ * Waits until each side has acknowledged all it was sent: what is under way
+ * to a peer that vanished is sent again for a quarter of an hour, and for that
+ * long the kernel does not ask whether it is alive.
+ */
+async function settle(node: Namespace): Promise<void> {
+  await eventually(
+    "nothing is under way",
+    () => node.run(["ss", "-tniH", "state", "established"]),
+    (sockets) => !/\b(unacked|notsent):/.test(sockets),
+  );
+}
+
 testWith(
-  [netns, program("curl")],
+  [netns, program("curl"), program("ss")],
   "keep-alive finds endpoints and clients that vanished, and ends what they left open",
   async (t) => {
     await using cluster = await NodeCluster.start({ pods: 5 });
@@ -63,11 +76,13 @@ testWith(
         await using leaving = start(client);
         await leaving.waitFor("holding");
         assert.equal(await open(), HELD);
+        await settle(node);
         await vanish(client);
         await eventually("the client is found", open, (count) => count === 0);
 
         await using staying = start(steady);
         await staying.waitFor("holding");
+        await settle(node);
         await vanish(endpoint);
         const [, ended = ""] = await staying.waitFor(/ended: (.*)\n/);
         const how = engine === "splice" ? "reset" : "end";

@@ -11,6 +11,8 @@
  */
 import { print } from "../../proxy/commands/terminal.ts";
 
+const HELLO = "hello";
+
 const [hostname = "", port = "", count = "1"] = Deno.args;
 
 async function hold(connection: Deno.Conn): Promise<string> {
@@ -23,13 +25,24 @@ async function hold(connection: Deno.Conn): Promise<string> {
   }
 }
 
+/** All that the endpoint says: who it is, and back what it was told. */
+async function hear(connection: Deno.Conn): Promise<string> {
+  const buffer = new Uint8Array(1_024);
+  const decoder = new TextDecoder();
+  let heard = "";
+  while (!heard.endsWith(HELLO)) {
+    const length = await connection.read(buffer);
+    if (length === null) throw new Error(`It ended after "${heard}"`);
+    heard += decoder.decode(buffer.subarray(0, length));
+  }
+  return heard;
+}
+
 const connections: Deno.Conn[] = [];
 for (let n = 0; n < Number(count); n++) {
   const connection = await Deno.connect({ hostname, port: Number(port) });
-  await connection.write(new TextEncoder().encode("hello"));
-  const buffer = new Uint8Array(1_024);
-  const length = await connection.read(buffer) ?? 0;
-  const answer = new TextDecoder().decode(buffer.subarray(0, length));
+  await connection.write(new TextEncoder().encode(HELLO));
+  const answer = await hear(connection);
   print(`${answer.split(" ")[0]}\n`);
   connections.push(connection);
 }
