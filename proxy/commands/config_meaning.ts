@@ -10,7 +10,7 @@ import type { ModeSettings } from "../rules/modes/mode_input.ts";
 import { UserError } from "./errors.ts";
 import { cidrList } from "./flags.ts";
 import type { KernelMode } from "../rules/modes/mode_input.ts";
-import type { AddressSettings } from "./start_proxy.ts";
+import type { AddressSettings } from "./running_proxy.ts";
 import type { LogSettings } from "./verbosity.ts";
 
 /** Level and format, as the flags say them. */

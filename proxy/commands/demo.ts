@@ -37,7 +37,8 @@ import { measuredClient } from "./measured_client.ts";
 import { EventFeed } from "../status/event_feed.ts";
 import { ProxyCounters } from "../status/proxy_counters.ts";
 import { loadMetricsHandler } from "./serve_status.ts";
-import { type RunningProxy, startProxy } from "./start_proxy.ts";
+import type { RunningProxy } from "./running_proxy.ts";
+import { startProxy } from "./start_proxy.ts";
 import { print, printError } from "./terminal.ts";
 import { setupLogging } from "./verbosity.ts";
 

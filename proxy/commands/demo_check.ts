@@ -13,7 +13,7 @@ import {
   SLICES_PATH,
 } from "./demo_samples.ts";
 import type { StagePort } from "./mode_stage.ts";
-import type { RunningProxy } from "./start_proxy.ts";
+import type { RunningProxy } from "./running_proxy.ts";
 import { print, table } from "./terminal.ts";
 
 /** Requests sent to each Service port: divisible by its numbers of endpoints. */

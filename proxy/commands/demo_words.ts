@@ -5,7 +5,7 @@
  */
 import type { HttpServer } from "../../watch/http/server.ts";
 import { formatHostPort } from "../ip.ts";
-import type { RunningProxy } from "./start_proxy.ts";
+import type { RunningProxy } from "./running_proxy.ts";
 import { table } from "./terminal.ts";
 
 /** A row for each Service port: its address, its listener, its endpoints. */

@@ -16,7 +16,7 @@ import {
   steeringLockHolder,
   type TakeLock,
 } from "../rules/mod.ts";
-import type { RunningProxy } from "./start_proxy.ts";
+import type { RunningProxy } from "./running_proxy.ts";
 import { VERSION } from "./version.ts";
 
 /** How long a process that is to stop waits for one that wants to take over. */

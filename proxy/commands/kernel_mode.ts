@@ -21,7 +21,7 @@ import { SteeringError } from "../steering.ts";
 import { modeSettings } from "./config_meaning.ts";
 import { errorLine } from "./errors.ts";
 import { serviceCidrsOf } from "./service_cidrs.ts";
-import type { KnownCluster } from "./start_proxy.ts";
+import type { KnownCluster } from "./running_proxy.ts";
 
 const logger = getLogger("main");
 

@@ -5,7 +5,7 @@
  *
  * @module
  */
-import type { RunningProxy } from "./start_proxy.ts";
+import type { RunningProxy } from "./running_proxy.ts";
 import { statusLine } from "./terminal.ts";
 
 /** What is said of. */

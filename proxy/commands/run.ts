@@ -9,28 +9,16 @@ import { systemClock } from "../../watch/mod.ts";
 import { chooseEngine, type EngineRequest } from "../engine/choose_engine.ts";
 import type { Engine } from "../engine/engine.ts";
 import { NetworkNamespaces } from "../engine/network_namespaces.ts";
-import {
-  configurationObject,
-  HEALTHZ_PORT,
-  METRICS_PORT,
-} from "../config/mod.ts";
+import { configurationObject } from "../config/mod.ts";
 import { systemRunner } from "../rules/command.ts";
 import { interfaceAddresses, type SteeringRequest } from "../rules/mod.ts";
 import { isKernelMode } from "../rules/modes/mod.ts";
 import type { KernelMode } from "../rules/modes/mode_input.ts";
 import { healthApp } from "../status/server.ts";
-import { bindAddress } from "./addresses.ts";
 import { cleanupCommand } from "./cleanup.ts";
 import { descriptorLimit } from "./descriptor_limit.ts";
-import { UserError } from "./errors.ts";
 import { RUN_FLAGS } from "./flag_tables.ts";
-import {
-  cidrList,
-  durationMs,
-  type FlagValues,
-  parseGivenFlags,
-  portRange,
-} from "./flags.ts";
+import { parseGivenFlags } from "./flags.ts";
 import { followConfigChanges } from "./config_changes.ts";
 import {
   addressSettings,
@@ -39,17 +27,18 @@ import {
   nodeNameOf,
 } from "./config_meaning.ts";
 import { startKernelMode } from "./kernel_mode.ts";
+import { allFlags, readRunFlags } from "./run_flags.ts";
 import { saySettings, writeConfiguration } from "./say_settings.ts";
 import { writeEvents } from "./service_events.ts";
 import { HandedSockets, HandOver } from "./hand_over.ts";
 import { loadSettings } from "./settings.ts";
 import { untilSignal } from "./signals.ts";
-import {
-  type KernelModeStart,
-  type ListenerMode,
-  type SharedOptions,
-  startProxy,
-} from "./start_proxy.ts";
+import type {
+  KernelModeStart,
+  ListenerMode,
+  SharedOptions,
+} from "./running_proxy.ts";
+import { startProxy } from "./start_proxy.ts";
 import { drainingText, showProgress, startingText } from "./progress.ts";
 import { addressOf, openSource } from "./open_source.ts";
 import { servePersistently, serveStatus } from "./serve_status.ts";
@@ -60,8 +49,6 @@ import { logsConnections, setupLogging } from "./verbosity.ts";
 import { printVersion, VERSION } from "./version.ts";
 
 const logger = getLogger("main");
-
-type RunFlags = FlagValues<typeof RUN_FLAGS>;
 
 export async function runCommand(args: readonly string[]): Promise<number> {
   const given = parseGivenFlags(args, RUN_FLAGS);
@@ -92,32 +79,17 @@ export async function runCommand(args: readonly string[]): Promise<number> {
   }
 
   // Everything that can be wrong with a flag is found before anything starts.
-  const health = bindAddress(config.healthzBindAddress, {
-    flag: "healthz-bind-address",
-    defaultPort: HEALTHZ_PORT,
-  });
-  const metricsAddress = bindAddress(config.metricsBindAddress, {
-    flag: "metrics-bind-address",
-    defaultPort: METRICS_PORT,
-  });
-  const dashboardAddress = bindAddress(flags["dashboard-bind-address"] ?? "", {
-    flag: "dashboard-bind-address",
-    defaultPort: METRICS_PORT,
-  });
-  const drainMs = durationMs(flags["drain-timeout"], "drain-timeout");
-  const udpTimeoutMs = !given.given.has("udp-timeout") &&
-      config.udpIdleTimeout > 0
-    ? config.udpIdleTimeout
-    : durationMs(flags["udp-timeout"], "udp-timeout", { aboveZero: true });
-  const workers = workerCount(flags.workers);
-  const pollIntervalMs = durationMs(flags["poll-interval"], "poll-interval", {
-    aboveZero: true,
-  });
-  const cidrs = cidrList(flags["service-cidr"] ?? "", "service-cidr");
-  const ports = portRange(
-    flags["proxy-port-range"] ?? config.portRange,
-    "proxy-port-range",
-  );
+  const {
+    health,
+    metricsAddress,
+    dashboardAddress,
+    drainMs,
+    udpTimeoutMs,
+    workers,
+    pollIntervalMs,
+    cidrs,
+    ports,
+  } = readRunFlags(given, config);
   const nodeName = nodeNameOf(config);
   const counters = new ProxyCounters();
   const { source, client } = await openSource(flags, {
@@ -349,24 +321,3 @@ async function stay(
 }
 
 const CLEANUP_TIMEOUT_MS = 10_000;
-
-/** Those without a value too, as `/flagz` has them. */
-function allFlags(flags: RunFlags): Record<string, string | boolean> {
-  const values: Readonly<Record<string, string | boolean | undefined>> = flags;
-  return Object.fromEntries(
-    Object.keys(RUN_FLAGS).map((name) => [name, values[name] ?? ""]),
-  );
-}
-
-/** As many as there can be sensibly: each is a thread of the process. */
-const WORKERS_MAX = 64;
-
-function workerCount(text: string): number {
-  const count = Number(text);
-  if (!/^[0-9]+$/.test(text) || count < 1 || count > WORKERS_MAX) {
-    throw new UserError(
-      `Invalid value "${text}" for --workers: want a number from 1 to ${WORKERS_MAX}`,
-    );
-  }
-  return count;
-}

@@ -15,7 +15,7 @@ import type { StatusSource } from "../status/status_source.ts";
 import type { ZpagesOptions } from "../status/zpages.ts";
 import { type BindAddress, serveHttp } from "./addresses.ts";
 import { VERSION } from "./version.ts";
-import type { RunningProxy } from "./start_proxy.ts";
+import type { RunningProxy } from "./running_proxy.ts";
 
 const logger = getLogger("status");
 

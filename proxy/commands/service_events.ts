@@ -13,7 +13,7 @@ import {
   EventRecorder,
 } from "../../watch/mod.ts";
 import { addressKey } from "../listen_addresses.ts";
-import type { RunningProxy } from "./start_proxy.ts";
+import type { RunningProxy } from "./running_proxy.ts";
 
 /** What an owner can mend, or should not have to search for. */
 export interface ServiceProblem {

@@ -20,7 +20,7 @@ import {
   type TakeLock,
 } from "../rules/mod.ts";
 import { serviceCidrsOf } from "./service_cidrs.ts";
-import type { KnownCluster } from "./start_proxy.ts";
+import type { KnownCluster } from "./running_proxy.ts";
 
 const logger = getLogger("main");
 

@@ -7,7 +7,7 @@ import {
   type StatusServer,
   statusServers,
 } from "../../../proxy/commands/serve_status.ts";
-import type { RunningProxy } from "../../../proxy/commands/start_proxy.ts";
+import type { RunningProxy } from "../../../proxy/commands/running_proxy.ts";
 import { EventFeed } from "../../../proxy/status/event_feed.ts";
 import { freePort } from "../../support/kube_portal.ts";
 import { FakeSource } from "../../support/status_source.ts";

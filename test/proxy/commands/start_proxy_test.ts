@@ -1,9 +1,7 @@
 /** The stages together: a source in memory, an engine without sockets. */
 import assert from "node:assert/strict";
-import {
-  type RunningProxy,
-  startProxy,
-} from "../../../proxy/commands/start_proxy.ts";
+import type { RunningProxy } from "../../../proxy/commands/running_proxy.ts";
+import { startProxy } from "../../../proxy/commands/start_proxy.ts";
 import type {
   ClusterObject,
   EndpointSlice,
