@@ -6,19 +6,21 @@
  */
 import assert from "node:assert/strict";
 import { parse } from "@std/yaml";
+import { goldenText } from "../support/golden.ts";
+import { matrixRows } from "../support/golden_matrix.ts";
+import {
+  CLIENT_IP,
+  EXTERNAL_IPS,
+  NODE_IP,
+  POD_IPS,
+  POD_PORTS,
+} from "../support/golden_network.ts";
 import { type KubeObject, manifest } from "../support/kube_objects.ts";
 import { startKubePortal } from "../support/kube_portal.ts";
 import { testWith } from "../support/needs.ts";
 import { type Namespace, netns, Network } from "../support/netns.ts";
 import { temporaryFolder } from "../support/temporary_folder.ts";
 
-const GOLDEN = new URL("../fixture/golden/", import.meta.url);
-const NODE_IP = "10.200.0.2";
-const CLIENT_IP = "10.201.0.50";
-const POD_IPS = ["10.200.0.11", "10.200.0.12"];
-const POD_PORTS = [26_880, 8081, 5000, 5500, 8080].map((port) => `tcp/${port}`)
-  .concat("udp/5353");
-const EXTERNAL_IPS = ["198.51.100.40", "203.0.113.70"];
 /** Enough for a rotation over two endpoints to show both. */
 const DIALS = 3;
 
@@ -38,36 +40,6 @@ const DIFFERENCES: Readonly<Record<string, readonly [string, string]>> = {
     "what the node sends to an address it has leaves from that address, which is in the ranges",
   ],
 };
-
-interface Row {
-  readonly client: string;
-  readonly url: URL;
-  /** `refused`, `timeout`, or the endpoints that answered. */
-  readonly want: readonly string[];
-  /** Endpoints saw the client itself: only local ones may answer. */
-  readonly isLocalOnly: boolean;
-}
-
-/** `from kp | NAME | http://10.96.7.223:26880/ | 3 10.200.0.11:26880 saw …;` */
-function matrix(text: string): Row[] {
-  return text.trimEnd().split("\n").map((line) => {
-    const [from = "", , url = "", answers = ""] = line.split(" | ");
-    const want = answers.split(";").filter((each) => each !== "").map(
-      (each) => {
-        const seen = each.split(" ")[1] ?? "";
-        if (seen === "curl-exit-7") return "refused";
-        if (seen === "curl-exit-28") return "timeout";
-        return seen.replace("udp-", "").split(":")[0] ?? "";
-      },
-    );
-    return {
-      client: from.replace("from ", ""),
-      url: new URL(url),
-      want,
-      isLocalOnly: answers.includes(`saw ${CLIENT_IP}`),
-    };
-  });
-}
 
 /** The addresses of the recording, on top of the network's own. */
 async function readdress(
@@ -97,13 +69,9 @@ async function readdress(
   ]);
 }
 
-function golden(name: string): Promise<string> {
-  return Deno.readTextFile(new URL(name, GOLDEN));
-}
-
 /** The Services as they were, with the status that a controller had written. */
-async function services(): Promise<string> {
-  const texts = (await golden("services.yaml")).split("---\n");
+function services(): string {
+  const texts = goldenText("services.yaml").split("---\n");
   const objects = texts.map((text) => parse(text) as KubeObject);
   return manifest(
     ...objects.map((object) =>
@@ -150,9 +118,9 @@ testWith(
       stack.use(await pod.endpoint(listen, ip));
     }
     const folder = stack.use(await temporaryFolder());
-    await folder.write("services.yaml", await services());
+    await folder.write("services.yaml", services());
     for (const name of ["slices.yaml", "node.yaml"]) {
-      await folder.write(name, await golden(name));
+      await folder.write(name, goldenText(name));
     }
     const proxy = stack.use(startKubePortal([
       "--steer=route",
@@ -163,22 +131,26 @@ testWith(
     ], { namespace: node }));
     await proxy.waitFor(" Ready ");
 
-    for (const row of matrix(await golden("matrix-1.36-iptables.txt"))) {
-      const { client, url, want, isLocalOnly } = row;
+    for (const row of matrixRows(goldenText("matrix-1.36-iptables.txt"))) {
+      const { client, url, endpoints } = row;
+      // Where endpoints saw the client itself, local ones alone may answer.
+      const isLocalOnly = row.saw.includes(CLIENT_IP);
       await t.step(`${client} → ${url}`, async () => {
         const seen = await seenFrom(client === "kp" ? node : outside, url);
         const [difference] = DIFFERENCES[`${client} ${url}`] ?? [];
         if (difference !== undefined) {
           assert.deepEqual(seen, difference.split(" "));
-        } else if (want.includes("refused") || isLocalOnly) {
-          assert.deepEqual(seen, want);
+        } else if (row.isRefused) {
+          assert.deepEqual(seen, ["refused"]);
+        } else if (isLocalOnly) {
+          assert.deepEqual(seen, endpoints);
         } else if (url.hostname === "10.96.20.20") {
           // Session affinity: one, and which one is chance.
           assert.equal(seen.length, 1);
           assert.ok(POD_IPS.includes(seen[0] ?? ""));
         } else {
           // By chance it did not see both each time; in turn, we do.
-          assert.ok(want.every((each) => POD_IPS.includes(each)));
+          assert.ok(endpoints.every((each) => POD_IPS.includes(each)));
           assert.deepEqual(seen, POD_IPS);
         }
       });

@@ -4,12 +4,8 @@
  */
 import assert from "node:assert/strict";
 import { goldenInput, goldenText } from "../support/golden.ts";
-import {
-  askRows,
-  goldenMatrix,
-  goldenNetwork,
-  type GoldenRow,
-} from "../support/golden_network.ts";
+import { type MatrixRow, matrixRows } from "../support/golden_matrix.ts";
+import { askRows, goldenNetwork } from "../support/golden_network.ts";
 import { program, testWith } from "../support/needs.ts";
 import { netns } from "../support/netns.ts";
 import { NftablesProgrammer } from "../../proxy/rules/modes/nftables/nftables_programmer.ts";
@@ -21,10 +17,10 @@ testWith(
   "[5.65, 5.68, 5.69, 5.71, 5.72, 5.73, 5.74, 10.39] nftables mode answers the node and another host as kube-proxy 1.36 does",
   async (t) => {
     await using stack = new AsyncDisposableStack();
-    const { node, outside } = await goldenNetwork(stack);
+    const network = await goldenNetwork(stack);
     const programmer = new NftablesProgrammer({
       family: "IPv4",
-      runner: node.runner,
+      runner: network.node.runner,
       now: () => 0,
     });
     await programmer.program(
@@ -32,23 +28,13 @@ testWith(
       { full: true, changed: new Set() },
       SIGNAL,
     );
-    const rows = goldenMatrix(goldenText("matrix-1.36-nftables.txt"));
-    for (
-      const [client, namespace] of [["kp", node], ["cl", outside]] as const
-    ) {
-      const own = rows.filter((row) => row.client === client);
-      const answers = await askRows(namespace, own);
-      for (const [i, row] of own.entries()) {
-        await t.step(`${client} → ${row.url}`, () => {
-          assertSame(answers[i] ?? new Set(), row);
-        });
-      }
-    }
+    const rows = matrixRows(goldenText("matrix-1.36-nftables.txt"));
+    await askRows(t, network, rows, assertSame);
   },
 );
 
 /** Chance may have shown one endpoint of two then; affinity, another one now. */
-function assertSame(got: ReadonlySet<string>, { url, answers }: GoldenRow) {
+function assertSame(got: ReadonlySet<string>, { url, answers }: MatrixRow) {
   if (url.hostname === "10.96.20.20") {
     assert.equal(got.size, 1);
     const whom = ([...answers][0] ?? "").split(" saw ")[1];

@@ -13,6 +13,8 @@ export interface MatrixRow {
   readonly endpoints: readonly string[];
   /** What the endpoints saw as their client, each once. */
   readonly saw: readonly string[];
+  /** `10.200.0.11 saw 10.200.0.2`, `refused`, `timeout`, each once. */
+  readonly answers: ReadonlySet<string>;
   readonly isRefused: boolean;
   readonly isTimeout: boolean;
 }
@@ -22,6 +24,8 @@ export function matrixRows(text: string): MatrixRow[] {
   return text.trimEnd().split("\n").map((line) => {
     const [from = "", , url = "", answers = ""] = line.split(" | ");
     const all = answers.split(";").filter((each) => each !== "");
+    const isRefused = answers.includes("curl-exit-7");
+    const isTimeout = answers.includes("curl-exit-28");
     const found = all.flatMap((each) => {
       const match = /^\d+ (?:udp-)?([\d.]+)(?::\d+)? saw ([\d.]+)/.exec(each);
       return match === null ? [] : [{ endpoint: match[1]!, saw: match[2]! }];
@@ -31,8 +35,13 @@ export function matrixRows(text: string): MatrixRow[] {
       url: new URL(url),
       endpoints: [...new Set(found.map(({ endpoint }) => endpoint))].sort(),
       saw: [...new Set(found.map(({ saw }) => saw))].sort(),
-      isRefused: answers.includes("curl-exit-7"),
-      isTimeout: answers.includes("curl-exit-28"),
+      answers: new Set([
+        ...found.map(({ endpoint, saw }) => `${endpoint} saw ${saw}`),
+        ...isRefused ? ["refused"] : [],
+        ...isTimeout ? ["timeout"] : [],
+      ]),
+      isRefused,
+      isTimeout,
     };
   });
 }

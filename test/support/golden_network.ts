@@ -1,47 +1,26 @@
 /**
  * The network in which `test/fixture/golden/matrix-*.txt` were recorded: `kp` is
- * the node, `cl` a host that routes through it. And the tables themselves.
+ * the node, `cl` a host that routes through it.
  *
  * @module
  */
 import { answers, type Question } from "./answers.ts";
+import type { MatrixRow } from "./golden_matrix.ts";
 import { type Namespace, Network } from "./netns.ts";
 
 export const NODE_IP = "10.200.0.2";
 export const CLIENT_IP = "10.201.0.50";
 /** The first is on the node, the second on another one; both are in reach. */
 export const POD_IPS = ["10.200.0.11", "10.200.0.12"];
-const POD_PORTS = [26_880, 8081, 5000, 5500, 8080].map((port) => `tcp/${port}`)
+export const POD_PORTS = [26_880, 8081, 5000, 5500, 8080].map((port) =>
+  `tcp/${port}`
+)
   .concat("udp/5353");
-const EXTERNAL_IPS = ["198.51.100.40", "203.0.113.70"];
+export const EXTERNAL_IPS = ["198.51.100.40", "203.0.113.70"];
 
 export interface GoldenNetwork {
   readonly node: Namespace;
   readonly outside: Namespace;
-}
-
-/** One line of a table: who asked what, and what came. */
-export interface GoldenRow {
-  readonly client: "kp" | "cl";
-  readonly url: URL;
-  /** `refused`, `timeout`, or the endpoint that answered and whom it saw. */
-  readonly answers: ReadonlySet<string>;
-}
-
-/** Reads `from kp | NAME | http://10.96.7.223:26880/ | 3 10.200.0.11:26880 saw …;` */
-export function goldenMatrix(text: string): GoldenRow[] {
-  return text.trimEnd().split("\n").map((line) => {
-    const [from = "", , url = "", answers = ""] = line.split(" | ");
-    const seen = answers.split(";").filter((each) => each !== "")
-      .map((each) => {
-        const [, what = "", , whom = ""] = each.split(" ");
-        if (what === "curl-exit-7") return "refused";
-        if (what === "curl-exit-28") return "timeout";
-        return `${what.replace("udp-", "").split(":")[0]} saw ${whom}`;
-      });
-    const client = from === "from kp" ? "kp" : "cl";
-    return { client, url: new URL(url), answers: new Set(seen) };
-  });
 }
 
 /** Endpoints listen when this returns; the stack ends it all. */
@@ -92,16 +71,32 @@ async function readdress(
   ]);
 }
 
-/** Asks every row of a client at once; one set of answers for each. */
-export function askRows(
-  client: Namespace,
-  rows: readonly GoldenRow[],
-): Promise<ReadonlySet<string>[]> {
-  const questions = rows.map(({ url, answers }): Question => ({
-    protocol: url.protocol === "udp:" ? "udp" : "tcp",
-    ip: url.hostname,
-    port: url.port === "" ? 80 : Number(url.port),
-    want: answers,
-  }));
-  return answers(client, questions);
+/**
+ * Asks every row, all of a client at once, each until what was recorded has been
+ * seen; `check` has a step for each.
+ */
+export async function askRows(
+  t: Deno.TestContext,
+  { node, outside }: GoldenNetwork,
+  rows: readonly MatrixRow[],
+  check: (got: ReadonlySet<string>, row: MatrixRow) => void,
+): Promise<void> {
+  for (
+    const [client, namespace] of [["kp", node], ["cl", outside]] as const
+  ) {
+    const own = rows.filter((row) => row.client === client);
+    const questions = own.map(({ url, answers }): Question => ({
+      protocol: url.protocol === "udp:" ? "udp" : "tcp",
+      ip: url.hostname,
+      port: url.port === "" ? 80 : Number(url.port),
+      want: answers,
+    }));
+    const got = await answers(namespace, questions);
+    for (const [i, row] of own.entries()) {
+      await t.step(
+        `${client} → ${row.url}`,
+        () => check(got[i] ?? new Set(), row),
+      );
+    }
+  }
 }
