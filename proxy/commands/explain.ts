@@ -35,7 +35,7 @@ export async function explainCommand(args: readonly string[]): Promise<number> {
   );
   if (target === undefined) {
     throw new UserError(
-      "A target is needed: want NAMESPACE/SERVICE, NAMESPACE/SERVICE:PORT or IP:PORT",
+      "A target is needed: want NAMESPACE/SERVICE, NAMESPACE/SERVICE:PORT, IP:PORT or :NODEPORT",
     );
   }
   if (flags.json && flags.mermaid) {

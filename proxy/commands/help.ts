@@ -49,7 +49,7 @@ const COMMANDS: Readonly<Record<string, CommandHelp>> = {
   },
   explain: {
     usage:
-      "kube-portal explain NAMESPACE/SERVICE[:PORT]|IP:PORT [--from pod|node|outside|IP] [flags]",
+      "kube-portal explain NAMESPACE/SERVICE[:PORT]|IP:PORT|:NODEPORT [--from pod|node|outside|IP] [flags]",
     summary:
       "What happens to a connection to a Service, hop by hop, in each proxy mode",
     flags: EXPLAIN_FLAGS,

@@ -78,6 +78,7 @@ export function explain(question: Question): Explanation[] {
   const targets = targetsOf(question.target, {
     state: question.state,
     family: question.family,
+    nodeIp: machine.nodeIp,
     nodeIps: machine.addresses,
   });
   return targets.flatMap((target) => {

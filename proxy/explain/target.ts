@@ -26,26 +26,39 @@ export class TargetError extends Error {
  * - `default/web`: the ClusterIP of each of its ports.
  * - `default/web:http`, `default/web:80`: of that port.
  * - `10.96.0.10:80`, `[fd00::1]:80/UDP`: that address, whoever has it.
+ * - `:30080`, `node:30080`: that port of the node.
  *
+ * @param nodeIp the one that stands for the node
  * @param nodeIps addresses that NodePorts are on
  * @throws {TargetError} where nothing serves it
  */
 export function targetsOf(
   text: string,
-  { state, family, nodeIps }: {
+  { state, family, nodeIp, nodeIps }: {
     state: DesiredState;
     family: IpFamily;
+    nodeIp: string;
     nodeIps: ReadonlySet<string>;
   },
 ): Target[] {
-  const address = /^\[?([^\]/]+?)\]?:(\d+)(?:\/(tcp|udp|sctp))?$/i.exec(text);
-  const ip = address?.[1] === undefined ? undefined : canonicalIp(address[1]);
+  const address = /^\[?([^\]/]*?)\]?:(\d+)(?:\/(tcp|udp|sctp))?$/i.exec(text);
+  const host = address?.[1];
+  const ip = host === undefined
+    ? undefined
+    : isNode(host, state)
+    ? nodeIp
+    : canonicalIp(host);
   return ip === undefined ? ofService(text, { state, family }) : ofAddress(ip, {
     port: Number(address?.[2]),
     protocol: address?.[3]?.toUpperCase(),
     state,
     nodeIps,
   });
+}
+
+/** Nothing, or the word, where no Service has that name. */
+function isNode(host: string, state: DesiredState): boolean {
+  return host === "" || (host === "node" && !state.has("default/node"));
 }
 
 function ofService(

@@ -209,6 +209,7 @@ const NOTHING: readonly (readonly [target: string, message: RegExp])[] = [
   ["default/headless", /has no cluster IP/],
   ["10.96.0.10:81", /this address has 80\/TCP \(default\/web:http\)$/],
   ["10.96.0.99:80", /no Service has this address$/],
+  [":30099", /Nothing serves 192\.0\.2\.11:30099: no Service has/],
   ["10.96.0.10:80/UDP", /Nothing serves 10\.96\.0\.10:80\/UDP/],
 ];
 
@@ -224,3 +225,25 @@ for (const [target, message] of NOTHING) {
     });
   });
 }
+
+for (const target of [":30080", "node:30080", "node:30080/TCP"]) {
+  Deno.test(`explain takes ${target} for a port of the node`, () => {
+    const ports = [{ name: "http", port: 80, nodePort: 30_080 }];
+    const nodePort = service("default/web", { type: "NodePort", ports });
+    const [first] = explained({ services: [nodePort] }, { target });
+    assert.equal(first?.kind, "NodePort");
+    const { destination, port } = first.connection;
+    assert.deepEqual({ destination, port }, {
+      destination: "192.0.2.11",
+      port: 30_080,
+    });
+  });
+}
+
+Deno.test("explain takes node:http for the Service of that name", () => {
+  const own = service("default/node", { ports: PORTS });
+  for (const target of ["node:http", "node:80"]) {
+    const [first] = explained({ services: [own] }, { target });
+    assert.equal(first?.servicePort, "default/node:http");
+  }
+});
