@@ -4,10 +4,8 @@
  * to do about that is the reflector's.
  *
  * A stream is given up on when it outlives its own `timeoutSeconds` in silence,
- * and after 30 silent seconds the server is asked whether it missed something
- * (probe.ts). Time is looked at every few seconds instead of being slept
- * through, because the timers of a machine that was asleep are late by that
- * sleep, and its clock is not.
+ * when the server says that it is missing something (silence.ts), and when
+ * another resource found the server set back.
  *
  * @module
  */
@@ -15,16 +13,14 @@ import { ApiError } from "./api.ts";
 import type { Clock } from "./clock.ts";
 import { DeadlineError, LinkedAbort } from "./deadline.ts";
 import { decodeVersion } from "./decode.ts";
-import { probe, type ProbeVerdict } from "./probe.ts";
+import type { ProbeVerdict } from "./probe.ts";
 import type { ResourceClient } from "./resource_client.ts";
+import type { ServerHistory } from "./server_history.ts";
+import { Silence } from "./silence.ts";
 import type { ClusterObject } from "./types.ts";
 import { compareVersions } from "./version.ts";
 import { type WatchEvent, WatchLineError } from "./watch_stream.ts";
 
-/** Silence after which the server is asked. */
-export const SILENCE_MS = 30_000;
-/** The same, for a stream of which nobody knows yet whether it delivers. */
-export const UNPROVEN_SILENCE_MS = 5_000;
 /** How long a stream may outlive its `timeoutSeconds`. */
 export const OVERTIME_MS = 10_000;
 /** client-go's `defaultMinWatchTimeout`; the longest is twice that. */
@@ -35,12 +31,11 @@ export const SHORTEST_WATCH_SECONDS = 300;
  * whatever swallows its events may swallow a glimpse's too.
  */
 export const MOST_DOUBTS = 4;
-const LOOK_MS = 5_000;
 
 /** Why a watch has no more events. */
 export type WatchEnd =
-  /** The server ended it, as it does after `timeoutSeconds`. */
-  | { readonly why: "ended" }
+  /** The server ended it: after `timeoutSeconds`, or earlier. */
+  | { readonly why: "ended"; readonly isEarly: boolean }
   /** Answered with an error, as HTTP status or as an ERROR event. */
   | { readonly why: "refused"; readonly error: ApiError }
   /** Something else than events came. */
@@ -72,6 +67,11 @@ export interface MonitorOptions {
   readonly freshConnection: boolean;
   /** The server is as it was when a stream of it last delivered. */
   readonly proven: boolean;
+  /** It goes on from an earlier watch, at a server that may be another by now. */
+  readonly resumed: boolean;
+  readonly history: ServerHistory;
+  /** In which the version was given out. */
+  readonly epoch: number;
 }
 
 /**
@@ -84,25 +84,35 @@ export async function* monitorWatch<T extends ClusterObject>(
   resourceVersion: string,
   options: MonitorOptions,
 ): AsyncGenerator<ObjectEvent, WatchEnd> {
-  const { clock, signal } = options;
+  const { clock, signal, history, epoch } = options;
   const timeoutSeconds = SHORTEST_WATCH_SECONDS +
     Math.floor(options.random() * (SHORTEST_WATCH_SECONDS + 1));
-  const endsAt = clock.now() + timeoutSeconds * 1000 + OVERTIME_MS;
+  const endsAt = clock.now() + timeoutSeconds * 1000;
   using abort = new LinkedAbort(signal);
+  using _ = history.listen(() => abort.abort());
+  if (history.epoch !== epoch) return behind(client);
+  const silence = new Silence(client, {
+    ...options,
+    signal: abort.signal,
+    resumedAt: options.resumed ? resourceVersion : undefined,
+  });
   let started = false;
   const events = client.watch(resourceVersion, {
     timeoutSeconds,
     signal: abort.signal,
     freshConnection: options.freshConnection,
-    onStart: () => started = true,
+    onStart: () => {
+      started = true;
+      silence.begun();
+    },
   });
-  const silence = new Silence(client, options, abort.signal);
   let version = resourceVersion;
   let next = take(events);
   try {
     while (true) {
       const first = await Promise.race([next, silence.notice(version)]);
       signal.throwIfAborted();
+      if (history.epoch !== epoch) return behind(client);
       switch (first.kind) {
         case "event": {
           silence.broken();
@@ -120,11 +130,11 @@ export async function* monitorWatch<T extends ClusterObject>(
           break;
         }
         case "end":
-          return { why: "ended" };
+          return { why: "ended", isEarly: clock.now() < endsAt };
         case "error":
           return asEnd(first.error, started);
         case "look":
-          if (clock.now() > endsAt && silence.ms > OVERTIME_MS) {
+          if (clock.now() > endsAt + OVERTIME_MS && silence.ms > OVERTIME_MS) {
             const error = new DeadlineError(
               `Watch of ${client.resource.name} did not end after its ${timeoutSeconds} s`,
             );
@@ -143,101 +153,6 @@ export async function* monitorWatch<T extends ClusterObject>(
     await events.return();
     await next;
   }
-}
-
-type Notice =
-  | { readonly kind: "look" }
-  | { readonly kind: "verdict"; readonly verdict: ProbeVerdict };
-
-/** Measures how long a stream is silent, and probes when that is long. */
-class Silence<T extends ClusterObject> {
-  readonly #client: ResourceClient<T>;
-  readonly #clock: Clock;
-  readonly #signal: AbortSignal;
-  #since: number;
-  #patienceMs: number;
-  #probeAt: number;
-  #doubts = 0;
-  #probe:
-    | { readonly abort: LinkedAbort; readonly notice: Promise<Notice> }
-    | undefined;
-  #look: Promise<Notice> | undefined;
-
-  constructor(
-    client: ResourceClient<T>,
-    options: MonitorOptions,
-    signal: AbortSignal,
-  ) {
-    this.#client = client;
-    this.#clock = options.clock;
-    this.#signal = signal;
-    this.#since = this.#clock.now();
-    this.#patienceMs = options.proven ? SILENCE_MS : UNPROVEN_SILENCE_MS;
-    this.#probeAt = this.#since + this.#patienceMs;
-  }
-
-  get ms(): number {
-    return this.#clock.now() - this.#since;
-  }
-
-  /** Probes in a row that found the server ahead and nothing missed. */
-  get doubts(): number {
-    return this.#doubts;
-  }
-
-  /** A line came: whatever a probe would say is out of date. */
-  broken(): void {
-    this.#since = this.#clock.now();
-    this.#patienceMs = SILENCE_MS;
-    this.#probeAt = this.#since + SILENCE_MS;
-    this.#doubts = 0;
-    this.#probe?.abort[Symbol.dispose]();
-    this.#probe = undefined;
-  }
-
-  /** The next thing that silence has to say; never rejects. */
-  notice(version: string): Promise<Notice> {
-    const now = this.#clock.now();
-    // A clock that was set back must not put the next probe off for hours.
-    if (now < this.#since) this.#since = this.#probeAt = now;
-    if (this.#probe === undefined && now >= this.#probeAt) {
-      this.#startProbe(version);
-    }
-    this.#look ??= this.#clock.delay(LOOK_MS, this.#signal).then(
-      () => this.#looked(),
-      never,
-    );
-    return this.#probe === undefined
-      ? this.#look
-      : Promise.race([this.#probe.notice, this.#look]);
-  }
-
-  #looked(): Notice {
-    this.#look = undefined;
-    return { kind: "look" };
-  }
-
-  #startProbe(version: string): void {
-    const abort = new LinkedAbort(this.#signal);
-    const options = { clock: this.#clock, signal: abort.signal };
-    const notice = probe(this.#client, version, options).then(
-      (verdict): Notice => {
-        this.#probe?.abort[Symbol.dispose]();
-        this.#probe = undefined;
-        this.#patienceMs = Math.min(this.#patienceMs * 2, SILENCE_MS);
-        this.#probeAt = this.#clock.now() + this.#patienceMs;
-        this.#doubts = verdict.verdict === "newer" ? this.#doubts + 1 : 0;
-        return { kind: "verdict", verdict };
-      },
-      never,
-    );
-    this.#probe = { abort, notice };
-  }
-}
-
-/** What an aborted wait leads to: the stream's own end comes first. */
-function never(): Promise<never> {
-  return new Promise(() => {});
 }
 
 type Taken =
@@ -277,6 +192,14 @@ function disordered<T extends ClusterObject>(
   return { why: "disordered", error };
 }
 
+/** Found out by this watch, or by whoever follows the same server. */
+function behind<T extends ClusterObject>(client: ResourceClient<T>): WatchEnd {
+  const error = new Error(
+    `Watch of ${client.resource.name} is at a version that the server has lost`,
+  );
+  return { why: "behind", error };
+}
+
 function asEnd(error: unknown, started: boolean): WatchEnd {
   if (error instanceof ApiError) return { why: "refused", error };
   if (error instanceof WatchLineError) return { why: "garbled", error };
@@ -312,11 +235,6 @@ function endBy<T extends ClusterObject>(
         ),
       };
     case "behind":
-      return {
-        why: "behind",
-        error: new Error(
-          `${watch} is at a version that the server has not reached`,
-        ),
-      };
+      return behind(client);
   }
 }

@@ -45,6 +45,27 @@ export interface ProbeOptions {
 }
 
 /**
+ * The first of the two questions alone: was the server set back? An answer that
+ * does not come says nothing here.
+ *
+ * @throws the signal's reason, and nothing else
+ */
+export async function askVersion<T extends ClusterObject>(
+  client: ResourceClient<T>,
+  resourceVersion: string,
+  { signal }: ProbeOptions,
+): Promise<ProbeVerdict> {
+  try {
+    const current = await client.currentVersion(signal, PROBE_TIMEOUT_MS);
+    const order = compareVersions(current, resourceVersion) ?? 0;
+    return { verdict: order < 0 ? "behind" : "fine" };
+  } catch {
+    signal.throwIfAborted();
+    return { verdict: "fine" };
+  }
+}
+
+/**
  * Asks the server what a stream that has reached `resourceVersion` missed.
  *
  * @throws the signal's reason, and nothing else

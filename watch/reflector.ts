@@ -38,10 +38,13 @@ import {
   type ReflectOptions,
   type State,
   type Unwatchable,
+  type Watching,
   watching,
 } from "./reflector_state.ts";
+import { ServerHistory } from "./server_history.ts";
 import { TroubleLog } from "./trouble_log.ts";
 import type { ClusterObject, SourceEvent } from "./types.ts";
+import { compareVersions } from "./version.ts";
 
 const logger = getLogger("watch");
 
@@ -70,6 +73,7 @@ class Reflection<T extends ClusterObject> {
   readonly #mayGiveUp: boolean;
   readonly #backoff: Backoff;
   readonly #reachability: Reachability;
+  readonly #history: ServerHistory;
   readonly #listTrouble: TroubleLog;
   readonly #watchTrouble: TroubleLog;
   /** Watches in a row that failed without bringing anything. */
@@ -79,6 +83,9 @@ class Reflection<T extends ClusterObject> {
   /** A stream has brought something, ever. */
   #proven = false;
   #lastPromptAt = -Infinity;
+  /** The newest version seen, and the epoch of the server that it is of. */
+  #reached = "";
+  #epoch = 0;
 
   constructor(client: ResourceClient<T>, options: ReflectOptions) {
     this.#client = client;
@@ -88,6 +95,7 @@ class Reflection<T extends ClusterObject> {
     this.#mayGiveUp = options.mayGiveUp ?? false;
     this.#backoff = new Backoff({ clock: this.#clock, random: this.#random });
     this.#reachability = options.reachability ?? new Reachability(this.#clock);
+    this.#history = options.history ?? new ServerHistory();
     const about = { resource: client.resource.name, server: client.server };
     this.#listTrouble = new TroubleLog(logger, about);
     this.#watchTrouble = new TroubleLog(logger, about);
@@ -103,10 +111,7 @@ class Reflection<T extends ClusterObject> {
           break;
         case "watching":
           yield { type: "state", state: { phase: "watching" } };
-          state = yield* this.#watch(
-            state.resourceVersion,
-            state.freshConnection,
-          );
+          state = yield* this.#watch(state);
           break;
         case "waiting":
           yield {
@@ -124,9 +129,11 @@ class Reflection<T extends ClusterObject> {
   }
 
   async *#list(): AsyncGenerator<SourceEvent<T>, State> {
+    const epoch = this.#history.epoch;
     try {
       const listed = await this.#client.list(this.#signal);
       this.#answered();
+      this.#advance(listed.resourceVersion, epoch);
       this.#listTrouble.recovered("Listing works again");
       yield {
         type: "replaced",
@@ -149,6 +156,15 @@ class Reflection<T extends ClusterObject> {
     }
   }
 
+  /** To what was listed, by a request that was made in `epoch`. */
+  #advance(version: string, epoch: number): void {
+    const wentBack = (compareVersions(version, this.#reached) ?? 0) < 0;
+    // In a later epoch than the last list's, that is no news.
+    const isNews = wentBack && epoch === this.#epoch;
+    this.#epoch = isNews ? this.#history.endOf(epoch) : epoch;
+    this.#reached = version;
+  }
+
   #lost(error: unknown): boolean {
     return this.#reachability.lost(this.#client.resource.name, error);
   }
@@ -158,8 +174,7 @@ class Reflection<T extends ClusterObject> {
   }
 
   async *#watch(
-    resourceVersion: string,
-    freshConnection: boolean,
+    { resourceVersion, freshConnection, resumed }: Watching,
   ): AsyncGenerator<SourceEvent<T>, State> {
     const startedAt = this.#clock.now();
     const events = monitorWatch(this.#client, resourceVersion, {
@@ -168,7 +183,10 @@ class Reflection<T extends ClusterObject> {
       signal: this.#signal,
       freshConnection,
       // After a failure the server may be another one than before.
-      proven: this.#proven && !freshConnection,
+      proven: this.#proven && !resumed,
+      resumed,
+      history: this.#history,
+      epoch: this.#epoch,
     });
     let version = resourceVersion;
     try {
@@ -180,14 +198,14 @@ class Reflection<T extends ClusterObject> {
         }
         const reached = decodeVersion(value.object);
         if (reached !== "" && reached !== version) {
-          version = reached;
+          version = this.#reached = reached;
           this.#progressed();
         }
         const event = this.#toSourceEvent(value);
         if (event !== undefined) yield event;
       }
     } finally {
-      await events.return({ why: "ended" });
+      await events.return({ why: "ended", isEarly: true });
     }
   }
 
@@ -229,8 +247,9 @@ class Reflection<T extends ClusterObject> {
     end: WatchEnd,
     watch: { readonly version: string; readonly livedMs: number },
   ): State {
-    const same = watching(watch.version);
-    const fresh = watching(watch.version, { freshConnection: true });
+    const resumed = end.why !== "ended" || end.isEarly;
+    const same = watching(watch.version, { resumed });
+    const fresh = watching(watch.version, { resumed, freshConnection: true });
     const lasted = watch.livedMs >= PROMPT_MS;
     switch (end.why) {
       case "ended":
@@ -316,6 +335,7 @@ class Reflection<T extends ClusterObject> {
         );
         return this.#promptly(LISTING, end.error);
       case "behind":
+        this.#history.endOf(this.#epoch);
         this.#watchTrouble.failed(
           "The server was set back; listing again",
           end.error,

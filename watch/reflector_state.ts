@@ -8,6 +8,7 @@
 import { ApiError } from "./api.ts";
 import type { Clock } from "./clock.ts";
 import type { Reachability } from "./reachability.ts";
+import type { ServerHistory } from "./server_history.ts";
 
 /** Two steps without a wait between them are at least this far apart. */
 export const PROMPT_MS = 10_000;
@@ -26,6 +27,8 @@ export interface ReflectOptions {
   readonly random?: () => number;
   /** Shared by all that follow the same server. @default {its own} */
   readonly reachability?: Reachability;
+  /** Shared likewise. @default {its own} */
+  readonly history?: ServerHistory;
   /** Return, instead of trying for ever, where lists work and watches do not. */
   readonly mayGiveUp?: boolean;
 }
@@ -35,14 +38,19 @@ export interface Unwatchable {
   readonly reason: string;
 }
 
+/** What one watch begins with. */
+export interface Watching {
+  readonly name: "watching";
+  readonly resourceVersion: string;
+  /** Uses no connection that was open before: the old one may be dead. */
+  readonly freshConnection: boolean;
+  /** After a watch that ended before its time: the server may have, too. */
+  readonly resumed: boolean;
+}
+
 export type State =
   | { readonly name: "listing" }
-  | {
-    readonly name: "watching";
-    readonly resourceVersion: string;
-    /** Uses no connection that was open before: the old one may be dead. */
-    readonly freshConnection: boolean;
-  }
+  | Watching
   | {
     readonly name: "waiting";
     readonly ms: number;
@@ -55,9 +63,10 @@ export const LISTING: State = { name: "listing" };
 
 export function watching(
   resourceVersion: string,
-  options: { readonly freshConnection: boolean } = { freshConnection: false },
+  how: { readonly freshConnection?: boolean; readonly resumed?: boolean } = {},
 ): State {
-  return { name: "watching", resourceVersion, ...options };
+  const { freshConnection = false, resumed = false } = how;
+  return { name: "watching", resourceVersion, freshConnection, resumed };
 }
 
 /** Answers that will not change by asking again. */

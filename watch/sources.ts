@@ -19,6 +19,7 @@ import {
   SERVICES,
 } from "./resource.ts";
 import { ResourceClient } from "./resource_client.ts";
+import { ServerHistory } from "./server_history.ts";
 import { SourceMailbox } from "./source_mailbox.ts";
 import { TroubleLog } from "./trouble_log.ts";
 import type {
@@ -54,6 +55,8 @@ export interface FollowOptions {
   readonly random?: () => number;
   /** Shared by all that follow the same server. @default {its own} */
   readonly reachability?: Reachability;
+  /** Shared likewise. @default {its own} */
+  readonly history?: ServerHistory;
 }
 
 export interface ClusterSourceOptions extends FollowOptions {
@@ -76,7 +79,11 @@ export function createClusterSource(
   client: ApiClient,
   options: ClusterSourceOptions,
 ): ClusterSource {
-  const all = { ...options, reachability: new Reachability(options.clock) };
+  const all = {
+    ...options,
+    reachability: new Reachability(options.clock),
+    history: new ServerHistory(),
+  };
   return {
     services: followResource(client, SERVICES, all),
     endpointSlices: followResource(client, ENDPOINT_SLICES, all),

@@ -11,6 +11,7 @@ import { reflect } from "../../watch/reflector.ts";
 import type { Unwatchable } from "../../watch/reflector_state.ts";
 import { type Resource, SERVICES } from "../../watch/resource.ts";
 import { ResourceClient } from "../../watch/resource_client.ts";
+import { ServerHistory } from "../../watch/server_history.ts";
 import type {
   Change,
   ClusterObject,
@@ -24,6 +25,8 @@ import { type RawHandler, RawServer } from "./raw_server.ts";
 export interface FollowingOptions<T extends ClusterObject> {
   readonly resource?: Resource<T>;
   readonly mayGiveUp?: boolean;
+  /** Shared with another one that follows the same server. */
+  readonly history?: ServerHistory;
 }
 
 /**
@@ -112,6 +115,7 @@ export class Following<T extends ClusterObject = Service>
       clock: this.clock,
       random: () => 0.5,
       mayGiveUp: options.mayGiveUp ?? false,
+      history: options.history ?? new ServerHistory(),
     });
     this.informer = new Informer(this.#noting(events));
     this.#running = this.informer.run((changes) => {
@@ -194,6 +198,11 @@ export class Following<T extends ClusterObject = Service>
         ? `${object.metadata.name}:${object.spec.ports[0]?.port}`
         : object.metadata.name
     ).sort();
+  }
+
+  /** Questions of a probe, of either kind. */
+  get probes(): number {
+    return this.server.requests.filter((r) => isProbe(r.query)).length;
   }
 
   get lists(): number {

@@ -5,6 +5,7 @@
  * @module
  */
 import assert from "node:assert/strict";
+import { ServerHistory } from "../../watch/server_history.ts";
 import { Following, isProbe } from "../support/following.ts";
 import {
   rawBookmark,
@@ -88,7 +89,7 @@ Deno.test("a watch is kept while the server has nothing new", async () => {
   await using following = new Following(truth.handle);
   await following.until(() => following.watches.length === 1);
   await following.advanceUntil(
-    () => following.server.requests.filter((r) => isProbe(r.query)).length >= 5,
+    () => following.probes >= 5,
     { mostMs: 120_000, stepMs: 5000 },
   );
   assert.deepEqual(following.watches, ["10"]);
@@ -101,7 +102,7 @@ Deno.test("a watch is kept while only other kinds of objects change", async () =
   await following.until(() => following.watches.length === 1);
   truth.version = 900;
   await following.advanceUntil(
-    () => following.server.requests.filter((r) => isProbe(r.query)).length >= 6,
+    () => following.probes >= 6,
     { mostMs: 240_000, stepMs: 5000 },
   );
   assert.deepEqual(following.watches, ["10"]);
@@ -210,7 +211,7 @@ Deno.test("a watch is kept when a probe is refused", async () => {
   await using following = new Following(truth.handle);
   await following.until(() => following.watches.length === 1);
   await following.advanceUntil(
-    () => following.server.requests.filter((r) => isProbe(r.query)).length >= 3,
+    () => following.probes >= 3,
     { mostMs: 120_000, stepMs: 5000 },
   );
   assert.deepEqual(following.watches, ["10"]);
@@ -228,6 +229,114 @@ Deno.test("a watch from the future is given up for a list", async () => {
   });
   await following.until(() => following.watches.length === 2);
   assert.deepEqual(following.watches, ["10", "5"]);
+});
+
+/** A server whose first watch delivers and ends at `first`; others are silent. */
+function interrupted(first: Promise<void>): Truth {
+  return new Truth(async (reply, request, number) => {
+    if (number > 1) return await silent(reply, request);
+    await reply.begin();
+    await reply.event("BOOKMARK", rawBookmark(10));
+    await first;
+    await reply.end();
+  });
+}
+
+Deno.test("a watch that goes on at a server that was set back is found out soon", async () => {
+  const end = Promise.withResolvers<void>();
+  const truth = interrupted(end.promise);
+  await using following = new Following(truth.handle);
+  await following.until(() => following.watches.length === 1);
+  truth.version = 5;
+  truth.services = [rawService("old", 4)];
+  end.resolve();
+  await following.until(() => following.watches.length === 2);
+  const ms = await following.advanceUntil(
+    () => following.served[0] === "old:80",
+    { mostMs: 60_000, stepMs: 500 },
+  );
+  // The network is real: the header took some steps of the clock.
+  assert.ok(ms <= 4_500, `${ms} ms`);
+  assert.equal(following.probes, 1);
+});
+
+Deno.test("a watch that goes on at a healthy server costs one question more", async () => {
+  const end = Promise.withResolvers<void>();
+  const truth = interrupted(end.promise);
+  await using following = new Following(truth.handle);
+  await following.until(() => following.watches.length === 1);
+  end.resolve();
+  await following.until(() => following.watches.length === 2);
+  await following.advanceUntil(() => following.probes > 0, {
+    mostMs: 4_500,
+    stepMs: 500,
+  });
+  assert.equal(following.probes, 1);
+  assert.equal(following.lists, 1);
+  assert.deepEqual(following.watches, ["10", "10"]);
+});
+
+Deno.test("a watch that goes on after the end of its time is not asked about early", async () => {
+  const end = Promise.withResolvers<void>();
+  const truth = interrupted(end.promise);
+  truth.onProbe = (reply) => reply.refuse(429);
+  await using following = new Following(truth.handle);
+  await following.until(() => following.watches.length === 1);
+  await following.advanceUntil(() => following.probes >= 15, {
+    mostMs: 600_000,
+    stepMs: 5_000,
+  });
+  end.resolve();
+  await following.until(() => following.watches.length === 2);
+  const before = following.probes;
+  await following.clock.advance(25_000);
+  assert.equal(following.probes, before);
+});
+
+Deno.test("who hears of a server that was set back lists again, though it has caught up since", async () => {
+  const history = new ServerHistory();
+  const truth = new Truth(silent);
+  const others = new Truth(silent);
+  await using following = new Following(truth.handle, { history });
+  await using other = new Following(others.handle, { history });
+  await following.until(() => following.watches.length === 1);
+  await other.until(() => other.watches.length === 1);
+  truth.version = 5;
+  truth.services = [rawService("old", 4)];
+  // The same version as before, and another object.
+  others.services = [rawService("old", 10)];
+  await following.advanceUntil(() => following.served[0] === "old:80", {
+    mostMs: 60_000,
+  });
+  await other.until(() => other.served[0] === "old:80");
+  await other.until(() => other.watches.length === 2);
+  await following.until(() => following.watches.length === 2);
+  assert.deepEqual([following.lists, other.lists], [2, 2]);
+  assert.equal(history.epoch, 1);
+});
+
+Deno.test("a list that is older than the last one is told to the others, once", async () => {
+  const history = new ServerHistory();
+  const gone = Promise.withResolvers<void>();
+  const truth = new Truth(async (reply, request, number) => {
+    if (number > 1) return await silent(reply, request);
+    await reply.begin();
+    await gone.promise;
+    await reply.event("ERROR", { kind: "Status", code: 410 });
+    await reply.end();
+  });
+  const others = new Truth(silent);
+  await using following = new Following(truth.handle, { history });
+  await using other = new Following(others.handle, { history });
+  await following.until(() => following.watches.length === 1);
+  await other.until(() => other.watches.length === 1);
+  truth.version = others.version = 5;
+  gone.resolve();
+  await following.until(() => following.watches.length === 2);
+  await other.until(() => other.watches.length === 2);
+  assert.deepEqual(other.watches, ["10", "5"]);
+  assert.deepEqual([following.lists, other.lists], [2, 2]);
+  assert.equal(history.epoch, 1);
 });
 
 Deno.test("a version that is gone is noticed by the probe", async () => {
