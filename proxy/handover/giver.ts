@@ -19,6 +19,7 @@ import type {
   ListeningSockets,
 } from "../engine/listening_sockets.ts";
 import type { NetworkNamespaces } from "../engine/network_namespaces.ts";
+import { Conversations } from "./conversations.ts";
 import { LineConnection, SilenceError } from "./line_connection.ts";
 import {
   type GiverMessage,
@@ -28,23 +29,36 @@ import {
   PROTOCOL,
   type TakerMessage,
 } from "./messages.ts";
+import { within } from "./within.ts";
 
 const logger = getLogger("handover");
 
-/** For each answer that needs no work. */
-const ANSWER_MS = 5_000;
+/** Milliseconds. */
+export interface GiverTiming {
+  /** For each answer that needs no work. */
+  readonly answerMs: number;
+  /** For what is being written here, until nothing is. */
+  readonly pauseMs: number;
+  /** Between two words that the other process has to wait. */
+  readonly sayEveryMs: number;
+  /** For the first sync of the other process. */
+  readonly takeOverMs: number;
+}
 
-/** For the first sync of the other process. */
-const TAKE_OVER_MS = 60_000;
-
-/** Anybody can connect; those that only ask who holds the lock are gone at once. */
-const CONVERSATIONS_MAX = 8;
+export const GIVER_TIMING: GiverTiming = {
+  answerMs: 5_000,
+  pauseMs: 60_000,
+  sayEveryMs: 3_000,
+  takeOverMs: 60_000,
+};
 
 export interface GiverOptions {
   readonly version: string;
   /** What can be handed over; none without FFI. */
   readonly sockets: ListeningSockets | undefined;
   readonly namespaces: Pick<NetworkNamespaces, "open" | "close">;
+  /** Its own if not given. */
+  readonly timing?: GiverTiming;
   /** Steers no more, until `resume`; resolves when nothing is being written. */
   pause(): Promise<void>;
   resume(): void;
@@ -52,9 +66,10 @@ export interface GiverOptions {
 
 export class Giver {
   readonly #options: GiverOptions;
+  readonly #timing: GiverTiming;
   /** Whom a hand-over has begun with. */
   #taker: LineConnection | undefined;
-  readonly #conversations = new Set<Promise<boolean>>();
+  readonly #conversations = new Conversations();
   /** Told to stop: who waits takes over, whoever it is. */
   readonly #stop = Promise.withResolvers<void>();
   #isGiven = false;
@@ -62,6 +77,7 @@ export class Giver {
 
   constructor(options: GiverOptions) {
     this.#options = options;
+    this.#timing = options.timing ?? GIVER_TIMING;
   }
 
   /**
@@ -88,42 +104,32 @@ export class Giver {
   async stopping(timeoutMs: number): Promise<boolean> {
     this.#stop.resolve();
     if (this.#isGiven) return true;
-    let timer: ReturnType<typeof setTimeout> | undefined;
-    const late = new Promise<boolean>((resolve) => {
-      timer = setTimeout(() => resolve(false), timeoutMs);
-    });
-    const all = Promise.all(this.#conversations);
-    const ended = all.then((results) => results.includes(true));
+    const ended = this.#conversations.ended();
     const given = this.#given.promise.then(() => true);
-    try {
-      return await Promise.race([given, ended, late]);
-    } finally {
-      clearTimeout(timer);
-    }
+    return await within(timeoutMs, Promise.race([given, ended])) === true;
   }
 
   /** Owns the connection; never rejects. */
   async talk(connection: Deno.Conn): Promise<void> {
     const taker = new LineConnection(connection);
-    let isGiven = false;
-    if (this.#conversations.size < CONVERSATIONS_MAX) {
-      const talking = this.#negotiate(taker).catch((error) => {
+    await this.#conversations.hold(taker, async () => {
+      let isGiven = false;
+      try {
+        isGiven = await this.#negotiate(taker);
+      } catch (error) {
         if (!(error instanceof SilenceError)) {
           logger.warn("Cannot hand over; going on", { cause: error });
         }
-        return false;
-      });
-      this.#conversations.add(talking);
-      isGiven = await talking;
-      this.#conversations.delete(talking);
-    }
-    if (!isGiven) taker[Symbol.dispose]();
+      }
+      if (!isGiven) taker[Symbol.dispose]();
+      return isGiven;
+    });
   }
 
   /** True: the other one serves everything. */
   async #negotiate(taker: LineConnection): Promise<boolean> {
     // Most only ask who holds the lock, and are gone.
-    const line = await taker.read(ANSWER_MS);
+    const line = await taker.read(this.#timing.answerMs);
     const hello = line === undefined ? undefined : parseHello(line);
     if (hello === undefined) return false;
     const refuse = async (reason: string) => {
@@ -156,6 +162,8 @@ export class Giver {
       return await refuse("another process is taking over already");
     }
     this.#taker = taker;
+    // Whoever it is: it is given everything, and nobody takes its place.
+    this.#conversations.proven(taker);
     const isGiven = await this.#give(taker, channel);
     this.#isGiven = isGiven;
     if (isGiven) this.#given.resolve(hello.version);
@@ -185,9 +193,12 @@ export class Giver {
     try {
       channel.send({ data: new TextEncoder().encode(proof), descriptors: [] });
       await say(taker, { type: "prove" });
-      const line = await taker.read(ANSWER_MS) ?? "";
+      const line = await taker.read(this.#timing.answerMs) ?? "";
       const message = parseMessage(line);
-      if (message?.type === "proof" && message.proof === proof) return channel;
+      if (message?.type === "proof" && message.proof === proof) {
+        this.#conversations.proven(taker);
+        return channel;
+      }
     } catch (error) {
       channel[Symbol.dispose]();
       throw error;
@@ -201,18 +212,18 @@ export class Giver {
     taker: LineConnection,
     channel: DescriptorChannel | undefined,
   ): Promise<boolean> {
-    const { pause, resume } = this.#options;
+    const { resume } = this.#options;
     const sockets = channel && this.#options.sockets;
     logger.info("Handing over to another kube-portal");
-    await pause();
-    sockets?.setShared(true);
-    let reason = "it has ended before it served everything";
+    let reason = GONE;
     try {
+      await this.#pause(taker);
+      sockets?.setShared(true);
       if (channel !== undefined && sockets !== undefined) {
         await this.#send(taker, channel, sockets.all);
       }
       await say(taker, { type: "all" });
-      if (await heard(taker, "done", TAKE_OVER_MS)) return true;
+      if (await heard(taker, "done", this.#timing.takeOverMs)) return true;
     } catch (error) {
       reason = error instanceof Error ? error.message : String(error);
     }
@@ -223,6 +234,30 @@ export class Giver {
     sockets?.setShared(false);
     resume();
     return false;
+  }
+
+  /**
+   * Until nothing is being written, for which the other process waits.
+   *
+   * @throws {Error} if that takes too long, fails, or the other one is gone
+   */
+  async #pause(taker: LineConnection): Promise<void> {
+    const { pauseMs, sayEveryMs } = this.#timing;
+    const gone = taker.ended.then(() => "gone" as const);
+    const paused = Promise.race([this.#options.pause(), gone]);
+    const givenUpAt = performance.now() + pauseMs;
+    for (;;) {
+      const leftMs = givenUpAt - performance.now();
+      const result = await within(Math.min(leftMs, sayEveryMs), paused);
+      if (result === "gone") throw new Error(GONE);
+      if (result !== "late") return;
+      if (performance.now() >= givenUpAt) {
+        throw new Error(
+          `what was being written here took longer than ${pauseMs / 1_000} s`,
+        );
+      }
+      await say(taker, { type: "wait" });
+    }
   }
 
   /** @throws {Error} if the kernel does not pass them on, or nobody takes them */
@@ -242,7 +277,7 @@ export class Giver {
         namespaces.close(descriptor);
       }
       await say(taker, { type: "namespace", path });
-      await mustHear(taker, "got");
+      await this.#mustHear(taker, "got");
     }
     for (let at = 0; at < sockets.length; at += DESCRIPTORS_MAX) {
       const some = sockets.slice(at, at + DESCRIPTORS_MAX);
@@ -254,12 +289,22 @@ export class Giver {
         serviceAddress,
       }));
       await say(taker, { type: "sockets", sockets: labels });
-      await mustHear(taker, "got");
+      await this.#mustHear(taker, "got");
     }
+  }
+
+  async #mustHear(
+    taker: LineConnection,
+    type: TakerMessage["type"],
+  ): Promise<void> {
+    if (await heard(taker, type, this.#timing.answerMs)) return;
+    throw new Error("it has ended while it was given sockets");
   }
 }
 
 const BYTE = new Uint8Array([1]);
+
+const GONE = "it has ended before it served everything";
 
 async function say(
   taker: LineConnection,
@@ -276,12 +321,4 @@ async function heard(
 ): Promise<boolean> {
   const line = await taker.read(timeoutMs);
   return line !== undefined && parseMessage(line)?.type === type;
-}
-
-async function mustHear(
-  taker: LineConnection,
-  type: TakerMessage["type"],
-): Promise<void> {
-  if (await heard(taker, type, ANSWER_MS)) return;
-  throw new Error("it has ended while it was given sockets");
 }

@@ -5,6 +5,8 @@
  * @module
  */
 
+import { within } from "./within.ts";
+
 /** Longer than any line that is sent: 250 sockets and what they are for. */
 const LINE_BYTES_MAX = 256 * 1024;
 
@@ -55,23 +57,20 @@ export class LineConnection implements Disposable {
    * @throws {SilenceError} if it takes too long
    */
   async read(timeoutMs?: number): Promise<string | undefined> {
-    let timer: ReturnType<typeof setTimeout> | undefined;
-    const late = new Promise<never>((_, reject) => {
-      if (timeoutMs === undefined) return;
-      timer = setTimeout(
-        () => reject(new SilenceError(`No answer for ${timeoutMs / 1_000} s`)),
-        timeoutMs,
-      );
-    });
-    late.catch(() => {});
-    try {
-      while (this.#lines.length === 0 && !this.#isEnded) {
-        await Promise.race([this.#arrived.promise, late]);
-        this.#arrived = Promise.withResolvers();
-      }
-      return this.#lines.shift();
-    } finally {
-      clearTimeout(timer);
+    const arrived = this.#untilArrived();
+    const result = timeoutMs === undefined
+      ? await arrived
+      : await within(timeoutMs, arrived);
+    if (result === "late") {
+      throw new SilenceError(`No answer for ${timeoutMs! / 1_000} s`);
+    }
+    return this.#lines.shift();
+  }
+
+  async #untilArrived(): Promise<void> {
+    while (this.#lines.length === 0 && !this.#isEnded) {
+      await this.#arrived.promise;
+      this.#arrived = Promise.withResolvers();
     }
   }
 

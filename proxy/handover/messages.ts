@@ -34,9 +34,14 @@ export type GiverMessage =
   /** A word has been sent through the channel. */
   | { readonly type: "prove" }
   | { readonly type: "ready"; readonly version: string }
+  /**
+   * What is under way here takes longer than an answer has; said again and
+   * again.
+   */
+  | { readonly type: "wait" }
   /** Not before it is told to stop. */
   | { readonly type: "later"; readonly reason: string }
-  /** Never. */
+  /** Not now: it may ask again. */
   | { readonly type: "no"; readonly reason: string }
   /** Their descriptors have been sent through the channel, in this order. */
   | { readonly type: "sockets"; readonly sockets: readonly SocketLabel[] }
@@ -44,7 +49,10 @@ export type GiverMessage =
   | { readonly type: "namespace"; readonly path: string }
   /** Nothing is steered here any more: it is the other's to do. */
   | { readonly type: "all" }
-  /** It took too long: here everything goes on as before. */
+  /**
+   * It took too long, here or there: here everything goes on as before. After
+   * `all` for good; before, the other one may ask again.
+   */
   | { readonly type: "given up"; readonly reason: string }
   /** Nothing is listened on here any more, and the lock is free. */
   | { readonly type: "yours" };

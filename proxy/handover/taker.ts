@@ -9,10 +9,6 @@
  * @module
  */
 import { getLogger } from "@std/log";
-import {
-  type DescriptorChannel,
-  DescriptorListener,
-} from "../engine/descriptor_channel.ts";
 import type { ListeningSockets } from "../engine/listening_sockets.ts";
 import type { NetworkNamespaces } from "../engine/network_namespaces.ts";
 import {
@@ -25,18 +21,27 @@ import {
   takeSteeringLock,
 } from "../rules/lock.ts";
 import { SteeringError } from "../steering.ts";
-import { LineConnection } from "./line_connection.ts";
-import {
-  type GiverMessage,
-  parseMessage,
-  PROTOCOL,
-  type TakerMessage,
-} from "./messages.ts";
+import type { GiverMessage } from "./messages.ts";
+import { Talk } from "./talk.ts";
+import { within } from "./within.ts";
 
 const logger = getLogger("handover");
 
-/** For each answer: beyond it, the other process hangs. */
-const ANSWER_MS = 10_000;
+/** Milliseconds. */
+export interface TakerTiming {
+  /** For each answer: beyond it, the other process hangs. */
+  readonly answerMs: number;
+  /**
+   * Until one that did not hand over is asked again: what was in its way may
+   * have passed.
+   */
+  readonly askAgainMs: number;
+}
+
+export const TAKER_TIMING: TakerTiming = {
+  answerMs: 10_000,
+  askAgainMs: 5_000,
+};
 
 /** Between two looks whether the other process has ended. */
 const LOOK_MS = 100;
@@ -54,31 +59,23 @@ export interface TakerOptions {
   readonly namespaces: Pick<NetworkNamespaces, "adopt" | "close">;
   /** Of the lock; its own if not given. */
   readonly lockName?: string;
-}
-
-/** One conversation. */
-interface Talk {
-  readonly connection: LineConnection;
-  readonly holder: LockHolder;
-  channel: DescriptorChannel | undefined;
-  /**
-   * What it says next, as soon as it has let go of the machine: that it goes on
-   * after all, or that it leaves.
-   */
-  next: Promise<GiverMessage | undefined> | undefined;
+  /** Its own if not given. */
+  readonly timing?: TakerTiming;
 }
 
 export class Taker implements Disposable {
   readonly #options: TakerOptions;
+  readonly #timing: TakerTiming;
   #talk: Talk | undefined;
   #lock: SteeringLock | undefined;
   #serve: ((connection: Deno.Conn) => Promise<void>) | undefined;
   readonly #lost = Promise.withResolvers<never>();
-  /** Holders that do not hand over: not asked again. */
-  readonly #refused = new Set<string>();
+  /** Who did not hand over, why, and when it is asked again. */
+  #refused: { heldBy: string; reason: string; until: number } | undefined;
 
   constructor(options: TakerOptions) {
     this.#options = options;
+    this.#timing = options.timing ?? TAKER_TIMING;
     this.#lost.promise.catch(() => {});
   }
 
@@ -147,8 +144,8 @@ export class Taker implements Disposable {
   async finish(): Promise<void> {
     const talk = this.#talk;
     if (talk?.next === undefined) return;
-    await say(talk, { type: "done" });
-    const answer = await within(ANSWER_MS, talk.next);
+    await talk.say({ type: "done" });
+    const answer = await within(this.#timing.answerMs, talk.next);
     if (answer === "late") {
       logger.warn("The other kube-portal does not say that it leaves", {
         held_by: talk.holder.heldBy,
@@ -165,113 +162,95 @@ export class Taker implements Disposable {
     this.#lock?.[Symbol.dispose]();
   }
 
-  /** A conversation with who holds the lock; `undefined` if nobody does. */
+  /**
+   * A conversation with who holds the lock; `undefined` if nobody does, or not
+   * one that hands over now.
+   */
   async #begin(): Promise<Talk | undefined> {
-    const { version, sockets, lockName } = this.#options;
+    const { version, sockets, namespaces, lockName } = this.#options;
     const found = await connectToHolder(lockName);
     if (found?.connection === undefined) return undefined;
-    const { holder } = found;
-    const connection = new LineConnection(found.connection);
-    if (this.#refused.has(holder.heldBy) || holder.purpose !== "steer") {
-      connection[Symbol.dispose]();
+    const { holder, connection } = found;
+    const isRefused = this.#refused?.heldBy === holder.heldBy &&
+      performance.now() < this.#refused.until;
+    if (isRefused || holder.purpose !== "steer") {
+      connection.close();
       return undefined;
     }
-    const talk: Talk = {
-      connection,
-      holder,
-      channel: undefined,
-      next: undefined,
-    };
-    using listener = sockets && new DescriptorListener();
-    const channel = listener === undefined ? {} : { channel: listener.name };
-    await say(talk, { type: "hello", protocol: PROTOCOL, version, ...channel });
     try {
-      for (;;) {
-        const message = await hear(talk);
-        if (message?.type === "prove" && listener !== undefined) {
-          talk.channel = listener.accept();
-          const { data } = talk.channel.receive();
-          const proof = new TextDecoder().decode(data);
-          await say(talk, { type: "proof", proof });
-        } else if (message?.type === "ready") return talk;
-        else if (message?.type === "later") {
-          talk.channel?.[Symbol.dispose]();
-          talk.channel = undefined;
-          this.#sayWhyNot(
-            talk,
-            `not before it is told to stop: ${message.reason}`,
-          );
-          return talk;
-        } else {
-          const reason = message?.type === "no"
-            ? message.reason
-            : "it does not hand over";
-          throw new Error(reason);
-        }
+      const talk = await Talk.begin(holder, connection, {
+        version,
+        takesDescriptors: sockets !== undefined,
+        answerMs: this.#timing.answerMs,
+        close: (descriptor) => namespaces.close(descriptor),
+      });
+      if (talk.later !== undefined) {
+        this.#sayWhyNot(holder, `not before it is told to stop: ${talk.later}`);
       }
+      return talk;
     } catch (error) {
       if (!(error instanceof Error)) throw error;
-      this.#refused.add(holder.heldBy);
-      this.#sayWhyNot(talk, error.message);
-      close(talk);
+      this.#sayWhyNot(holder, error.message);
       return undefined;
     }
   }
 
-  #sayWhyNot({ holder }: Talk, reason: string): void {
+  /** Once for each reason; and it is not asked again for a while. */
+  #sayWhyNot({ heldBy }: LockHolder, reason: string): void {
+    const before = this.#refused;
+    const until = performance.now() + this.#timing.askAgainMs;
+    this.#refused = { heldBy, reason, until };
+    if (before?.heldBy === heldBy && before.reason === reason) return;
     logger.warn("The other kube-portal does not hand over now", {
-      held_by: holder.heldBy,
+      held_by: heldBy,
       reason,
     });
   }
 
   /** True: the other process has let go, and its sockets are here. */
   async #take(talk: Talk): Promise<boolean> {
-    const { sockets, namespaces } = this.#options;
-    await say(talk, { type: "now" });
-    // Who gives only when it is told to stop is waited for, however long.
-    let timeoutMs = talk.channel === undefined ? Infinity : ANSWER_MS;
+    const { sockets } = this.#options;
     try {
-      for (;;) {
-        const message = await hear(talk, timeoutMs);
-        timeoutMs = ANSWER_MS;
-        if (message === undefined) return false;
-        switch (message.type) {
-          case "sockets": {
-            const { descriptors } = talk.channel!.receive();
-            const given = message.sockets.map((label, index) => ({
-              ...label,
-              fd: descriptors[index]!,
-            }));
-            sockets!.inherit(given);
-            await say(talk, { type: "got" });
-            break;
-          }
-          case "namespace": {
-            const { descriptors: [fd = -1] } = talk.channel!.receive();
-            namespaces.adopt(message.path, fd);
-            namespaces.close(fd);
-            await say(talk, { type: "got" });
-            break;
-          }
-          case "all":
-            sockets?.setShared(true);
-            talk.next = this.#awaitNext(talk);
-            return true;
-          case "no":
-            this.#refused.add(talk.holder.heldBy);
-            this.#sayWhyNot(talk, message.reason);
-            return false;
-          default:
-            throw new Error(`it says "${message.type}" out of turn`);
-        }
+      const message = await this.#receive(talk);
+      if (message === undefined) return false;
+      if (message.type === "all") {
+        sockets?.setShared(true);
+        talk.next = this.#awaitNext(talk);
+        return true;
       }
+      if (message.type === "no" || message.type === "given up") {
+        throw new Error(message.reason);
+      }
+      throw new Error(`it says "${message.type}" out of turn`);
     } catch (error) {
       if (!(error instanceof Error)) throw error;
-      this.#refused.add(talk.holder.heldBy);
-      this.#sayWhyNot(talk, error.message);
+      this.#sayWhyNot(talk.holder, error.message);
       sockets?.dropInherited();
       return false;
+    }
+  }
+
+  /** Takes what is given; returns what is said when there is no more of it. */
+  async #receive(talk: Talk): Promise<GiverMessage | undefined> {
+    const { sockets, namespaces } = this.#options;
+    await talk.say({ type: "now" });
+    // Who gives only when it is told to stop is waited for, however long.
+    let timeoutMs = talk.later === undefined ? undefined : Infinity;
+    for (;;) {
+      const message = await talk.hear(timeoutMs);
+      timeoutMs = undefined;
+      if (message?.type === "wait") continue;
+      if (message?.type === "sockets") {
+        sockets?.inherit(talk.receiveSockets(message.sockets));
+      } else if (message?.type === "namespace") {
+        const descriptor = talk.receiveDescriptor();
+        try {
+          namespaces.adopt(message.path, descriptor);
+        } finally {
+          namespaces.close(descriptor);
+        }
+      } else return message;
+      await talk.say({ type: "got" });
     }
   }
 
@@ -308,7 +287,7 @@ export class Taker implements Disposable {
 
   /** Never rejects: who has ended, or talks nonsense, steers no more. */
   async #awaitNext(talk: Talk): Promise<GiverMessage | undefined> {
-    const message = await hear(talk, Infinity).catch(() => undefined);
+    const message = await talk.hear(Infinity).catch(() => undefined);
     if (message?.type === "given up") {
       this.#lost.reject(
         new SteeringError(
@@ -320,49 +299,7 @@ export class Taker implements Disposable {
   }
 
   #hangUp(): void {
-    if (this.#talk !== undefined) close(this.#talk);
+    this.#talk?.[Symbol.dispose]();
     this.#talk = undefined;
-  }
-}
-
-function close({ connection, channel }: Talk): void {
-  channel?.[Symbol.dispose]();
-  connection[Symbol.dispose]();
-}
-
-async function say(
-  { connection }: Talk,
-  message: TakerMessage,
-): Promise<void> {
-  await connection.write(JSON.stringify(message));
-}
-
-/**
- * `undefined`: the other end is gone.
- *
- * @throws {SilenceError} if it says nothing in time
- */
-async function hear(
-  { connection }: Talk,
-  timeoutMs: number = ANSWER_MS,
-): Promise<GiverMessage | undefined> {
-  const line = await connection.read(
-    timeoutMs === Infinity ? undefined : timeoutMs,
-  );
-  if (line === undefined) return undefined;
-  const message = parseMessage(line);
-  if (message === undefined) throw new Error("it says what is no message");
-  return message as GiverMessage;
-}
-
-async function within<T>(ms: number, promise: Promise<T>): Promise<T | "late"> {
-  let timer: ReturnType<typeof setTimeout> | undefined;
-  const late = new Promise<"late">((resolve) => {
-    timer = setTimeout(() => resolve("late"), ms);
-  });
-  try {
-    return await Promise.race([promise, late]);
-  } finally {
-    clearTimeout(timer);
   }
 }

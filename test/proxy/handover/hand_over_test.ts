@@ -1,8 +1,16 @@
 import assert from "node:assert/strict";
 import { ListeningSockets } from "../../../proxy/engine/listening_sockets.ts";
 import type { Libc } from "../../../proxy/engine/splice/libc.ts";
-import { Giver } from "../../../proxy/handover/giver.ts";
-import { Taker } from "../../../proxy/handover/taker.ts";
+import {
+  Giver,
+  GIVER_TIMING,
+  type GiverTiming,
+} from "../../../proxy/handover/giver.ts";
+import {
+  Taker,
+  TAKER_TIMING,
+  type TakerTiming,
+} from "../../../proxy/handover/taker.ts";
 import {
   connectToHolder,
   isHeld,
@@ -31,13 +39,22 @@ class Old implements Disposable {
   readonly resumed = Promise.withResolvers<void>();
   readonly giver: Giver;
   lock!: SteeringLock;
+  /** What it waits for until nothing is being written. */
+  pausing: () => Promise<void> = () => Promise.resolve();
 
-  constructor(readonly sockets: ListeningSockets | undefined) {
+  constructor(
+    readonly sockets: ListeningSockets | undefined,
+    timing: Partial<GiverTiming> = {},
+  ) {
     this.giver = new Giver({
       version: VERSION,
       sockets,
       namespaces: NO_NAMESPACES,
-      pause: () => Promise.resolve(void this.said.push("pause")),
+      timing: { ...GIVER_TIMING, ...timing },
+      pause: () => {
+        this.said.push("pause");
+        return this.pausing();
+      },
       resume: () => {
         this.said.push("resume");
         this.resumed.resolve();
@@ -64,10 +81,18 @@ class Old implements Disposable {
   }
 }
 
-function taker(old: Old, sockets: ListeningSockets | undefined): Taker {
-  const { lockName } = old;
-  const namespaces = NO_NAMESPACES;
-  return new Taker({ version: VERSION, sockets, namespaces, lockName });
+function taker(
+  { lockName }: Old,
+  sockets: ListeningSockets | undefined,
+  timing: Partial<TakerTiming> = {},
+): Taker {
+  return new Taker({
+    version: VERSION,
+    sockets,
+    namespaces: NO_NAMESPACES,
+    lockName,
+    timing: { ...TAKER_TIMING, askAgainMs: 50, ...timing },
+  });
 }
 
 function signal(): AbortSignal {
@@ -252,3 +277,96 @@ Deno.test({
     assert.deepEqual(old.said, []);
   },
 });
+
+/** Somebody who has connected to the lock, and says nothing. */
+async function silentClient(lockName: string): Promise<Deno.Conn> {
+  const found = await connectToHolder(lockName);
+  assert.ok(found?.connection !== undefined);
+  return found.connection;
+}
+
+testWith(
+  [ffi],
+  "clients of the lock that say nothing keep no process out that proves who it is",
+  async () => {
+    using libc = testLibc();
+    const sockets = socketsOf(libc);
+    using old = await new Old(sockets).hold();
+    await using stack = new AsyncDisposableStack();
+    const silent: Deno.Conn[] = [];
+    const fill = async () => {
+      for (let each = 0; each < 8; each++) {
+        silent.push(stack.use(await silentClient(old.lockName)));
+      }
+    };
+    await fill();
+    const taken = socketsOf(libc);
+    using next = taker(old, taken);
+    await next.announce();
+    // The one that had waited longest made room.
+    assert.equal(await silent[0]?.read(new Uint8Array(1)), null);
+    // And none takes the place of who has proven itself.
+    await fill();
+    await next.takeLock("steer", signal());
+    assert.deepEqual(old.said, ["pause"]);
+  },
+);
+
+testWith(
+  [ffi],
+  "a pause that takes long is waited for, as long as the other process says so",
+  async () => {
+    using libc = testLibc();
+    const sockets = socketsOf(libc);
+    using old = await new Old(sockets, { sayEveryMs: 50 }).hold();
+    const paused = Promise.withResolvers<void>();
+    old.pausing = () => paused.promise;
+    using next = taker(old, socketsOf(libc), { answerMs: 1_000 });
+    const taking = next.takeLock("steer", signal());
+    // Longer than any one answer has.
+    await new Promise((resolve) => setTimeout(resolve, 1_300));
+    paused.resolve();
+    await taking;
+    assert.deepEqual(old.said, ["pause"]);
+  },
+);
+
+testWith(
+  [ffi],
+  "a pause that does not end, or fails, is given up, and the next try succeeds",
+  async () => {
+    using libc = testLibc();
+    for (
+      const pausing of [
+        () => new Promise<void>(() => {}),
+        () => Promise.reject(new Error("it cannot")),
+      ]
+    ) {
+      using old = await new Old(socketsOf(libc), { pauseMs: 100 }).hold();
+      old.pausing = pausing;
+      using next = taker(old, socketsOf(libc));
+      const taking = next.takeLock("steer", signal());
+      await old.resumed.promise;
+      old.pausing = () => Promise.resolve();
+      await taking;
+      assert.deepEqual(old.said.slice(0, 2), ["pause", "resume"]);
+      assert.equal(old.said.at(-1), "pause");
+    }
+  },
+);
+
+testWith(
+  [ffi],
+  "a process that came second takes over when the first has failed to",
+  async () => {
+    using libc = testLibc();
+    using old = await new Old(socketsOf(libc)).hold();
+    const first = taker(old, socketsOf(libc));
+    await first.takeLock("steer", signal());
+    using second = taker(old, socketsOf(libc));
+    const taking = second.takeLock("steer", signal());
+    first[Symbol.dispose]();
+    await taking;
+    assert.deepEqual(old.said, ["pause", "resume", "pause"]);
+  },
+);
