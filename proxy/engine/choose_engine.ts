@@ -9,7 +9,12 @@ import { DescriptorShare } from "./descriptor_share.ts";
 import type { Engine, NamespaceOpener } from "./engine.ts";
 import type { ListeningSockets } from "./listening_sockets.ts";
 import { createPortableEngine } from "./portable/engine.ts";
-import { createSpliceEngine, WORKERS } from "./splice/engine.ts";
+import {
+  createSpliceEngine,
+  type SpliceEngine,
+  type SpliceEngineOptions,
+  WORKERS,
+} from "./splice/engine.ts";
 
 /** `auto`: `splice` where it can run, else `portable`. */
 export type EngineRequest = "auto" | "portable" | "splice";
@@ -62,8 +67,7 @@ export async function chooseEngine(
   if (request === "portable") return await choosePortable("it was asked for");
   try {
     const { workers = WORKERS } = options;
-    const splice = createSpliceEngine({ ...options, workers });
-    await splice.ready;
+    const splice = await runningSplice({ ...options, workers });
     const threads = workers === 1 ? "a thread" : `${workers} threads`;
     const why = `it has ${threads} of its own`;
     return { engine: splice, why, failed: splice.failed };
@@ -75,5 +79,20 @@ export async function chooseEngine(
       });
     }
     return await choosePortable(`splice cannot run: ${error.message}`);
+  }
+}
+
+/** @throws what keeps it from running; then nothing of it is left */
+async function runningSplice(
+  options: SpliceEngineOptions,
+): Promise<SpliceEngine> {
+  const splice = createSpliceEngine(options);
+  try {
+    await splice.ready;
+    return splice;
+  } catch (error) {
+    // Threads that did start would keep the program from ending.
+    await splice[Symbol.asyncDispose]();
+    throw error;
   }
 }

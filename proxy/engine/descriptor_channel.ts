@@ -63,6 +63,7 @@ const MSG_CTRUNC = 0x8;
 const MSG_CMSG_CLOEXEC = 0x40000000;
 const PROT_READ_WRITE = 3;
 const MAP_PRIVATE_ANONYMOUS = 0x22;
+const MAP_FAILED = 2n ** 64n - 1n;
 
 /** Where things are in the one page; offsets of C's structures are LP64's. */
 const PAGE_BYTES = 4096;
@@ -91,7 +92,11 @@ export class DescriptorChannel implements Disposable {
   readonly #view = new DataView(this.#page.buffer);
   readonly #fd: number;
 
-  /** Owns both from here on. */
+  /**
+   * Owns both from here on.
+   *
+   * @throws {Error} if there is no memory; then both are the caller's again
+   */
   constructor(library: Library, fd: number) {
     this.#library = library;
     this.#fd = fd;
@@ -103,6 +108,8 @@ export class DescriptorChannel implements Disposable {
       -1,
       0n,
     );
+    if (this.#memory !== MAP_FAILED) return;
+    throw new Error(`Cannot get memory: ${errnoText(errno(library))}`);
   }
 
   /**
@@ -255,9 +262,14 @@ export class DescriptorListener implements Disposable {
   constructor() {
     this.name = `kube-portal-${crypto.randomUUID()}`;
     this.#library = openLibrary(SYMBOLS);
-    const { symbols } = this.#library;
-    this.#fd = unixSocket(this.#library);
+    try {
+      this.#fd = unixSocket(this.#library);
+    } catch (error) {
+      this.#library.close();
+      throw error;
+    }
     const address = abstractAddress(this.name);
+    const { symbols } = this.#library;
     const isUp = symbols.bind(this.#fd, address, address.length) === 0 &&
       symbols.listen(this.#fd, 1) === 0;
     if (isUp) return;
@@ -293,7 +305,11 @@ export class DescriptorListener implements Disposable {
   }
 }
 
-/** @throws {Error} if the other end belongs to another user */
+/**
+ * Owns the descriptor.
+ *
+ * @throws {Error} if the other end belongs to another user
+ */
 function trusted(library: Library, fd: number): DescriptorChannel {
   const credentials = new Uint32Array(3);
   const length = new Uint32Array([credentials.byteLength]);
@@ -307,9 +323,13 @@ function trusted(library: Library, fd: number): DescriptorChannel {
   );
   const [, uid = 0] = credentials;
   const isTrusted = result === 0 && (uid === 0 || uid === symbols.geteuid());
-  if (isTrusted) return new DescriptorChannel(library, fd);
-  symbols.close(fd);
-  throw new Error(`The other process belongs to another user (uid ${uid})`);
+  try {
+    if (isTrusted) return new DescriptorChannel(library, fd);
+    throw new Error(`The other process belongs to another user (uid ${uid})`);
+  } catch (error) {
+    symbols.close(fd);
+    throw error;
+  }
 }
 
 function unixSocket(library: Library): number {

@@ -142,6 +142,9 @@ export class ListeningSockets {
     for (const socket of sockets) {
       const { protocol, address, serviceAddress } = socket;
       const key = keyOf(address, protocol);
+      // Of a try before, which came to nothing.
+      const before = this.#inherited.get(key);
+      if (before !== undefined) this.#libc.call.close(before.fd);
       this.#inherited.set(key, socket);
       if (serviceAddress !== undefined) {
         this.#chosen.set(keyOf(serviceAddress, protocol), key);

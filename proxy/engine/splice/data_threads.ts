@@ -48,7 +48,8 @@ export class DataThreads implements AsyncDisposable {
   /**
    * Resolves when all run.
    *
-   * @throws what keeps one of them from running
+   * @throws what keeps one of them from running; the others are to be disposed
+   *   of
    */
   readonly ready: Promise<void>;
   readonly #died = Promise.withResolvers<never>();
@@ -61,19 +62,17 @@ export class DataThreads implements AsyncDisposable {
   readonly failed: Promise<never> = this.#died.promise;
 
   constructor(options: DataThreadsOptions) {
-    const { count, libc } = options;
-    this.#libc = libc;
-    const handOver = count === 1
-      ? []
-      : Array.from({ length: count }, () => this.#pipe());
+    const { count } = options;
+    this.#libc = options.libc;
+    const { handOver, wakeFds } = this.#open(count);
     const running: Promise<void>[] = [];
-    this.#threads = Array.from({ length: count }, (_, index) => {
+    this.#threads = wakeFds.map((wakeFd, index) => {
       const ready = Promise.withResolvers<void>();
       running.push(ready.promise);
       const start: ThreadStart = {
         index,
         mailCount: new SharedArrayBuffer(MAIL_BYTES),
-        wakeFd: this.#own(libc.call.eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC)),
+        wakeFd,
         handOver,
         dialTimeoutsMs: options.dialTimeoutsMs,
         lingerMs: options.lingerMs,
@@ -110,6 +109,28 @@ export class DataThreads implements AsyncDisposable {
       await closed.promise;
       worker.terminate();
     }
+    this.#closeAll();
+  }
+
+  /** All that threads need of us, before any is started: or nothing. */
+  #open(count: number) {
+    const flags = EFD_NONBLOCK | EFD_CLOEXEC;
+    const each = { length: count };
+    try {
+      return {
+        handOver: count === 1 ? [] : Array.from(each, () => this.#pipe()),
+        wakeFds: Array.from(
+          each,
+          () => this.#own(this.#libc.call.eventfd(0, flags)),
+        ),
+      };
+    } catch (error) {
+      this.#closeAll();
+      throw error;
+    }
+  }
+
+  #closeAll(): void {
     for (const fd of this.#fds.splice(0)) this.#libc.call.close(fd);
   }
 

@@ -81,10 +81,16 @@ export interface SpliceEngine extends Engine, AsyncDisposable {
  * without which the program does not end.
  *
  * @throws {NoLibcError} where it cannot run: other systems, or no permission
+ * @throws {Error} if there are no descriptors left for its threads
  */
 export function createSpliceEngine(options: SpliceEngineOptions): SpliceEngine {
   const libc = openLibc();
-  return new LinuxEngine(libc, options);
+  try {
+    return new LinuxEngine(libc, options);
+  } catch (error) {
+    libc.close();
+    throw error;
+  }
 }
 
 /** What forwarders and listeners share. */

@@ -104,3 +104,18 @@ testWith(
     );
   },
 );
+
+Deno.test("DescriptorChannel says that there is no memory", () => {
+  const symbols = {
+    mmap: () => 2n ** 64n - 1n,
+    __errno_location: () => 0n,
+    readMemory: (value: Int32Array) => value.fill(12),
+  };
+  const library = { symbols } as unknown as ConstructorParameters<
+    typeof DescriptorChannel
+  >[0];
+  assert.throws(
+    () => new DescriptorChannel(library, -1),
+    /Cannot get memory: Cannot allocate memory/,
+  );
+});

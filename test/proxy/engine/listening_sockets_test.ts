@@ -7,6 +7,7 @@ import {
 import { localAddress } from "../../../proxy/engine/splice/socket.ts";
 import { ffi, testLibc } from "../../support/ffi.ts";
 import { testWith } from "../../support/needs.ts";
+import { descriptors } from "../../support/tcp.ts";
 
 const ANY = { ip: "127.0.0.1", port: 0 };
 const FIRST = { ip: "10.96.0.1", port: 80 };
@@ -101,5 +102,23 @@ testWith(
     assert.ok(await answers(socket.address.port));
     to.dropInherited();
     assert.equal(await answers(socket.address.port), false);
+  },
+);
+
+testWith(
+  [ffi],
+  "ListeningSockets closes a socket that it was given for an address twice",
+  () => {
+    using libc = testLibc();
+    const from = new ListeningSockets(libc, undefined);
+    const to = new ListeningSockets(libc, undefined);
+    const socket = from.open(ANY);
+    const before = descriptors();
+    handOver(libc, from, to);
+    handOver(libc, from, to);
+    assert.equal(descriptors(), before + 1);
+    to.dropInherited();
+    assert.equal(descriptors(), before);
+    libc.call.close(socket.fd);
   },
 );

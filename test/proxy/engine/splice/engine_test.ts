@@ -1,8 +1,9 @@
 import assert from "node:assert/strict";
+import { DataThreads } from "../../../../proxy/engine/splice/data_threads.ts";
 import { createSpliceEngine } from "../../../../proxy/engine/splice/engine.ts";
 import { systemClock } from "../../../../watch/mod.ts";
 import { INTERNAL, policy } from "../../../conformance/engine.ts";
-import { ffi } from "../../../support/ffi.ts";
+import { ffi, testLibc } from "../../../support/ffi.ts";
 import { testWith } from "../../../support/needs.ts";
 import {
   askName,
@@ -43,6 +44,35 @@ for (const workers of [1, 2, 3]) {
     () => within(LIMIT_MS, disposeInUse(workers)),
   );
 }
+
+testWith(
+  [ffi],
+  "threads that cannot all be started leave neither threads nor descriptors",
+  () => {
+    using libc = testLibc();
+    const before = descriptors();
+    let left = 1;
+    const { eventfd } = libc.call;
+    const failing = {
+      ...libc.call,
+      eventfd: (value: number, flags: number) =>
+        left-- > 0 ? eventfd(value, flags) : -1,
+    };
+    assert.throws(
+      () =>
+        new DataThreads({
+          count: 2,
+          libc: { ...libc, call: failing },
+          dialTimeoutsMs: [],
+          lingerMs: 0,
+          udp: { timeoutMs: 1, limits: { perPort: 1, total: 1 } },
+          receive: () => {},
+        }),
+      /Cannot start data threads/,
+    );
+    assert.deepEqual(descriptors(), before);
+  },
+);
 
 async function disposeInUse(workers: number): Promise<void> {
   await using echo = echoServer();
