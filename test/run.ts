@@ -10,24 +10,64 @@
 import { print, printError } from "../proxy/commands/terminal.ts";
 
 const REPORT = ".ci/out/junit.xml";
+const GUEST_REPORT = ".ci/out/junit-guest.xml";
 const EXPECTED_SKIPS = ".ci/expected-skips";
+
+/**
+ * Tests in a virtual machine: a core of its own for two minutes. They are a run
+ * of their own beside the others, which wait more than they compute.
+ */
+const GUEST_TESTS = "test/guest";
 
 /** A run that hangs is a run that failed: all of it takes a quarter of an hour. */
 const RUN_TIMEOUT_MS = 45 * 60_000;
 
-async function run(args: readonly string[]): Promise<boolean> {
-  printError(`\n$ deno ${args.join(" ")}\n`);
+/** What it prints is shown as it comes, or, beside another run, at its end. */
+async function run(
+  args: readonly string[],
+  { beside = false } = {},
+): Promise<boolean> {
+  const title = `\n$ deno ${args.join(" ")}\n`;
+  if (!beside) printError(title);
+  const output = beside ? "piped" : "inherit";
   const child = new Deno.Command(Deno.execPath(), {
     args: [...args],
     stdin: "null",
+    stdout: output,
+    stderr: output,
   }).spawn();
   const late = setTimeout(() => {
     printError(`Not done after ${RUN_TIMEOUT_MS / 60_000} minutes; killed\n`);
     child.kill("SIGKILL");
   }, RUN_TIMEOUT_MS);
+  const texts = beside
+    ? await Promise.all([
+      new Response(child.stdout).text(),
+      new Response(child.stderr).text(),
+    ])
+    : [];
   const { success } = await child.status;
   clearTimeout(late);
+  if (beside) printError([title, ...texts].join(""));
   return success;
+}
+
+/** Every test, or those that the arguments name. */
+async function runTests(named: readonly string[]): Promise<boolean> {
+  const command = ["test", "-A", "--quiet"];
+  if (named.length > 0) {
+    return await run([...command, `--junit-path=${REPORT}`, ...named]);
+  }
+  const guest = run(
+    [...command, `--junit-path=${GUEST_REPORT}`, GUEST_TESTS],
+    { beside: true },
+  );
+  const others = await run([
+    ...command,
+    `--junit-path=${REPORT}`,
+    `--ignore=${GUEST_TESTS}`,
+  ]);
+  return await guest && others;
 }
 
 interface Counts {
@@ -87,15 +127,13 @@ async function main(): Promise<number> {
   ];
   let failed = 0;
   for (const check of checks) if (!await run(check)) failed++;
-  await Deno.remove(REPORT).catch(() => {});
-  const green = await run([
-    "test",
-    "-A",
-    "--quiet",
-    `--junit-path=${REPORT}`,
-    ...Deno.args,
-  ]);
-  const counts = countTests(await Deno.readTextFile(REPORT).catch(() => ""));
+  const reports = [REPORT, GUEST_REPORT];
+  for (const report of reports) await Deno.remove(report).catch(() => {});
+  const green = await runTests(Deno.args);
+  const texts = await Promise.all(
+    reports.map((report) => Deno.readTextFile(report).catch(() => "")),
+  );
+  const counts = countTests(texts.join("\n"));
   failed += counts.failed;
   // The runner can fail without a failed test: a module that does not load. And
   // no test at all is no success, whatever the runner thinks of it.
