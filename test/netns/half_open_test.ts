@@ -10,7 +10,6 @@ import { program, testWith } from "../support/needs.ts";
 import { type Namespace, netns } from "../support/netns.ts";
 import { NodeCluster, serviceObjects } from "../support/node_cluster.ts";
 
-const IP = "10.96.0.10";
 const HELD = 4;
 
 /** Nothing comes in or goes out any more. */
@@ -35,7 +34,7 @@ testWith(
   [netns, program("curl"), program("ss")],
   "keep-alive finds endpoints and clients that vanished, and ends what they left open",
   async (t) => {
-    await using cluster = await NodeCluster.start({ pods: 5 });
+    await using cluster = await NodeCluster.start({ pods: 8 });
     const { node } = cluster;
     for (
       const [name, value] of [["time", 1], ["intvl", 1], ["probes", 2]] as const
@@ -46,50 +45,63 @@ testWith(
         `net.ipv4.tcp_keepalive_${name}=${value}`,
       ]);
     }
-    const open = async () => {
-      const url = "http://127.0.0.1:10249/metrics";
-      const text = await node.run(["curl", "-sS", url]);
-      const line = text.split("\n").find((line) =>
-        line.startsWith("kube_portal_connections_open{") &&
-        line.includes('service_name="web"') && line.includes('"IPv4"')
-      );
-      return Number(line?.split(" ").at(-1) ?? "NaN");
-    };
     for (const [index, engine] of ["splice", "portable"].entries()) {
-      const [endpoint, client, steady] = [1 + 2 * index, 2 + 2 * index, 5]
-        .map((n) => cluster.pod(n));
-      assert.ok(endpoint && client && steady);
+      const [endpoint, leaving, vanishing, client] = [1, 2, 3, 4]
+        .map((n) => cluster.pod(n + 4 * index));
+      assert.ok(endpoint && leaving && vanishing && client);
       await t.step(engine, async () => {
         await cluster.proxy[Symbol.asyncDispose]();
         await cluster.startProxy(`--engine=${engine}`);
-        await using server = await endpoint.endpoint(
+        await using one = await endpoint.endpoint(
           [`tcp/${endpoint.ipv4}/8080`],
         );
-        await cluster.apply(...serviceObjects("web", {
-          number: 10,
-          endpoints: [endpoint],
-        }));
-        const held = [IP, "80", String(HELD)];
-        const start = (from: Namespace) =>
-          from.startDeno("test/support/holding_client.ts", held);
-        await eventually("listens", open, (count) => count === 0);
-        await using leaving = start(client);
-        await leaving.waitFor("holding");
-        assert.equal(await open(), HELD);
+        await using other = await vanishing.endpoint(
+          [`tcp/${vanishing.ipv4}/8080`],
+        );
+        await cluster.apply(
+          ...serviceObjects("stays", { number: 10, endpoints: [endpoint] }),
+          ...serviceObjects("leaves", { number: 11, endpoints: [vanishing] }),
+        );
+        for (const name of ["stays", "leaves"]) {
+          await eventually("listens", () => open(node, name), isNone);
+        }
+        const hold = (from: Namespace, ip: string) =>
+          from.startDeno(
+            "test/support/holding_client.ts",
+            [ip, "80", String(HELD)],
+          );
+        await using gone = hold(leaving, "10.96.0.10");
+        await using left = hold(client, "10.96.0.11");
+        await gone.waitFor("holding");
+        await left.waitFor("holding");
+        assert.equal(await open(node, "stays"), HELD);
+        assert.equal(await open(node, "leaves"), HELD);
         await settle(node);
-        await vanish(client);
-        await eventually("the client is found", open, (count) => count === 0);
+        await vanish(leaving);
+        await vanish(vanishing);
 
-        await using staying = start(steady);
-        await staying.waitFor("holding");
-        await settle(node);
-        await vanish(endpoint);
-        const [, ended = ""] = await staying.waitFor(/ended: (.*)\n/);
+        const [, ended = ""] = await left.waitFor(/ended: (.*)\n/);
         const how = engine === "splice" ? "reset" : "end";
         assert.equal(ended, Array(HELD).fill(how).join(" "));
-        await eventually("the endpoint is found", open, (n) => n === 0);
-        assert.ok(server.pid > 0);
+        for (const name of ["stays", "leaves"]) {
+          await eventually("it is found", () => open(node, name), isNone);
+        }
+        assert.ok(one.pid > 0 && other.pid > 0);
       });
     }
   },
 );
+
+function isNone(count: number): boolean {
+  return count === 0;
+}
+
+/** Connections of a Service that the proxy has open; NaN: it has no series. */
+async function open(node: Namespace, service: string): Promise<number> {
+  const url = "http://127.0.0.1:10249/metrics";
+  const line = (await node.run(["curl", "-sS", url])).split("\n").find((line) =>
+    line.startsWith("kube_portal_connections_open{") &&
+    line.includes(`service_name="${service}"`) && line.includes('"IPv4"')
+  );
+  return Number(line?.split(" ").at(-1) ?? "NaN");
+}
