@@ -10,17 +10,19 @@
 import { print, printError } from "../proxy/commands/terminal.ts";
 
 const REPORT = ".ci/out/junit.xml";
-const GUEST_REPORT = ".ci/out/junit-guest.xml";
+const APART_REPORT = ".ci/out/junit-apart.xml";
 const EXPECTED_SKIPS = ".ci/expected-skips";
 
 /**
- * Tests in a virtual machine: a core of its own for two minutes. They are a run
- * of their own beside the others, which wait more than they compute.
+ * Tests that are all in networks of their own, or in a virtual machine: half of
+ * the time. They are a run of their own beside the others, since most tests wait
+ * more than they compute.
  */
-const GUEST_TESTS = "test/guest";
+const APART = ["test/netns", "test/guest"];
 
-/** A run that hangs is a run that failed: all of it takes a quarter of an hour. */
+/** A run that hangs is a run that failed: all of it takes ten minutes. */
 const RUN_TIMEOUT_MS = 45 * 60_000;
+const LAST_WORDS_MS = 1_000;
 
 /** What it prints is shown as it comes, or, beside another run, at its end. */
 async function run(
@@ -40,16 +42,28 @@ async function run(
     printError(`Not done after ${RUN_TIMEOUT_MS / 60_000} minutes; killed\n`);
     child.kill("SIGKILL");
   }, RUN_TIMEOUT_MS);
-  const texts = beside
-    ? await Promise.all([
-      new Response(child.stdout).text(),
-      new Response(child.stderr).text(),
-    ])
+  const printed: string[] = [];
+  const read = beside
+    ? [child.stdout, child.stderr].map((stream) => collect(stream, printed))
     : [];
   const { success } = await child.status;
   clearTimeout(late);
-  if (beside) printError([title, ...texts].join(""));
+  // What a test left running may hold the pipes open for ever.
+  await Promise.race([Promise.all(read), delay(LAST_WORDS_MS)]);
+  if (beside) printError([title, ...printed].join(""));
   return success;
+}
+
+async function collect(
+  stream: ReadableStream<Uint8Array<ArrayBuffer>>,
+  texts: string[],
+): Promise<void> {
+  const decoded = stream.pipeThrough(new TextDecoderStream());
+  for await (const text of decoded) texts.push(text);
+}
+
+function delay(ms: number): Promise<void> {
+  return new Promise((resolve) => setTimeout(resolve, ms));
 }
 
 /** Every test, or those that the arguments name. */
@@ -58,16 +72,16 @@ async function runTests(named: readonly string[]): Promise<boolean> {
   if (named.length > 0) {
     return await run([...command, `--junit-path=${REPORT}`, ...named]);
   }
-  const guest = run(
-    [...command, `--junit-path=${GUEST_REPORT}`, GUEST_TESTS],
+  const apart = run(
+    [...command, `--junit-path=${APART_REPORT}`, ...APART],
     { beside: true },
   );
   const others = await run([
     ...command,
     `--junit-path=${REPORT}`,
-    `--ignore=${GUEST_TESTS}`,
+    `--ignore=${APART.join(",")}`,
   ]);
-  return await guest && others;
+  return await apart && others;
 }
 
 interface Counts {
@@ -127,7 +141,7 @@ async function main(): Promise<number> {
   ];
   let failed = 0;
   for (const check of checks) if (!await run(check)) failed++;
-  const reports = [REPORT, GUEST_REPORT];
+  const reports = [REPORT, APART_REPORT];
   for (const report of reports) await Deno.remove(report).catch(() => {});
   const green = await runTests(Deno.args);
   const texts = await Promise.all(
