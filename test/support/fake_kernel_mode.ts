@@ -22,6 +22,8 @@ export class FakeProgrammer implements KernelProgrammer {
   inputs: ModeInput[] = [];
   why: string | undefined;
   isBroken = false;
+  /** What everything throws. */
+  error: Error | undefined;
   isThere = true;
 
   constructor(family: IpFamily) {
@@ -33,6 +35,7 @@ export class FakeProgrammer implements KernelProgrammer {
   }
 
   program(input: ModeInput, scope: ProgramScope): Promise<ProgramResult> {
+    if (this.error !== undefined) return Promise.reject(this.error);
     if (this.isBroken) {
       const command = ["restore"];
       return Promise.reject(new CommandError("no memory", { command }));
@@ -43,6 +46,7 @@ export class FakeProgrammer implements KernelProgrammer {
   }
 
   isIntact(): Promise<boolean> {
+    if (this.error !== undefined) return Promise.reject(this.error);
     return Promise.resolve(this.isThere);
   }
 
@@ -91,6 +95,8 @@ export class FakeProc implements CommandRunner {
   isReadOnly = false;
   flows = "";
   hasConntrack = true;
+  /** `conntrack` fails. */
+  isBusy = false;
 
   run(
     command: readonly [string, ...string[]],
@@ -98,7 +104,11 @@ export class FakeProc implements CommandRunner {
   ): Promise<string> {
     const [program] = command;
     if (program === "conntrack") {
-      if (!this.hasConntrack) return failure(command, "no such program");
+      if (!this.hasConntrack) {
+        const cause = new Deno.errors.NotFound();
+        return failure(command, "no such program", cause);
+      }
+      if (this.isBusy) return failure(command, "Device or resource busy");
       if (command.includes("-L")) return Promise.resolve(this.flows);
       this.deleted.push(...stdin.trimEnd().split("\n"));
       return Promise.resolve("");
@@ -118,12 +128,14 @@ export class FakeProc implements CommandRunner {
 function failure(
   command: readonly string[],
   stderr: string,
+  cause?: unknown,
 ): Promise<never> {
   return Promise.reject(
     new CommandError(`Cannot run "${command[0]}": ${stderr}`, {
       command,
       exitCode: 2,
       stderr,
+      cause,
     }),
   );
 }

@@ -1,20 +1,19 @@
 /**
  * One IP family of a kernel mode: what waits to be written, whether all of it
- * has to be, how the last write went, and which UDP flows it left stale.
+ * has to be, and how the last write went.
  *
  * @module
  */
 import { isDeepStrictEqual } from "node:util";
 import { getLogger } from "@std/log";
-import type { ServicePortState } from "../../desired_state.ts";
 import type { IpFamily } from "../../ip.ts";
 import { KernelCounts } from "../../kernel_counts.ts";
 import type { SyncTimes } from "../../sync_runner.ts";
 import { CommandError, type CommandRunner } from "../command.ts";
+import { FlowCleaner } from "./flow_cleaner.ts";
 import type { KernelProgrammer, ProgramScope } from "./kernel_programmer.ts";
 import type { KernelNode, KernelProxierOptions } from "./kernel_proxier.ts";
 import { type ModeInput, modeInput } from "./mode_input.ts";
-import { forgetStaleFlows, udpTarget } from "./stale_flows.ts";
 
 const logger = getLogger("rules");
 
@@ -37,16 +36,16 @@ export class FamilySync {
   /** The request that the first of a row of failures was for. */
   #failingSince: number | undefined;
   #saidFailure = "";
-  #saidFlows = false;
   /** What was written last, but for the ports. */
   #written: Omit<ModeInput, "ports" | "healthChecks"> | undefined;
-  /** UDP ServicePorts as last written, by Service: what flows were led by. */
-  readonly #udpOf = new Map<string, readonly ServicePortState[]>();
+  readonly #flows: FlowCleaner;
 
   constructor(programmer: KernelProgrammer, options: Options) {
     this.#programmer = programmer;
     this.#options = options;
     this.#updatedAt = options.clock.now();
+    const { state, runner } = options;
+    this.#flows = new FlowCleaner({ family: this.family, state, runner });
   }
 
   get family(): IpFamily {
@@ -64,34 +63,37 @@ export class FamilySync {
     };
   }
 
-  /** Writes what waits; a failure is said, kept, and tried again by all of it. */
+  /**
+   * Writes what waits. A failure of whatever kind is said, kept, and tried again
+   * by all of it; the other family never hears of it.
+   *
+   * @throws `signal.reason` when aborted, and nothing else
+   */
   async sync(
     changed: readonly string[],
     node: KernelNode,
     signal: AbortSignal,
   ): Promise<"done" | "again"> {
     for (const key of changed) this.#pending.add(key);
-    const input = this.#input(node);
-    const { ports: _, healthChecks: __, ...rest } = input;
-    if (!isDeepStrictEqual(rest, this.#written)) this.#needsAll = true;
-    if (!this.#needsAll && this.#pending.size === 0) {
-      this.#updatedAt = this.#options.clock.now();
-      return "done";
-    }
-    const scope = { full: this.#needsAll, changed: new Set(this.#pending) };
+    let isFull = false;
     try {
-      await this.#write(input, scope, signal);
-      this.#written = rest;
+      const input = this.#input(node);
+      const { ports: _, healthChecks: __, ...rest } = input;
+      if (!isDeepStrictEqual(rest, this.#written)) this.#needsAll = true;
+      isFull = this.#needsAll;
+      const scope = { full: isFull, changed: new Set(this.#pending) };
+      if (isFull || scope.changed.size > 0) {
+        await this.#write(input, scope, signal);
+        this.#written = rest;
+      } else this.#updatedAt = this.#options.clock.now();
+      return await this.#forgetFlows(input, scope, signal);
     } catch (error) {
       signal.throwIfAborted();
-      if (!(error instanceof CommandError)) throw error;
       this.counts.failures++;
-      if (!scope.full) this.counts.partialFailures++;
+      if (!isFull) this.counts.partialFailures++;
       this.#failed(error);
       return "again";
     }
-    await this.#forgetFlows(input, scope, signal);
-    return "done";
   }
 
   #input({ node, interfaceIps }: KernelNode): ModeInput {
@@ -139,76 +141,42 @@ export class FamilySync {
     this.#saidFailure = "";
   }
 
-  #failed(error: CommandError): void {
+  #failed(error: unknown): void {
     this.#needsAll = true;
     this.#failingSince ??= this.#options.clock.now();
+    const reason = error instanceof Error ? error.message : String(error);
     // The same words each second would hide everything else.
-    if (error.message === this.#saidFailure) return;
-    this.#saidFailure = error.message;
+    if (reason === this.#saidFailure) return;
+    this.#saidFailure = reason;
+    // What a program said is all there is to know; anything else is a bug.
+    const cause = error instanceof CommandError ? {} : { cause: error };
     logger.error(`Cannot program ${this.family}; trying again`, {
-      reason: error.message,
+      reason,
+      ...cause,
     });
   }
 
-  /** Facts 10.48–10.53. Never fails a sync: the rules are right without it. */
+  /** Facts 10.48–10.53. */
   async #forgetFlows(
     input: ModeInput,
     scope: ProgramScope,
     signal: AbortSignal,
-  ): Promise<void> {
-    const { state, runner } = this.#options;
-    const keys = scope.full
-      ? new Set([...this.#udpOf.keys(), ...state.keys()])
+  ): Promise<"done" | "again"> {
+    const services = scope.full
+      ? [...this.#flows.services, ...this.#options.state.keys()]
       : scope.changed;
-    const targets = [...keys].flatMap((key) => this.#udpTargets(key));
-    try {
-      const count = await forgetStaleFlows(targets, {
-        family: this.family,
-        localIps: input.node.interfaceIps,
-        runner,
-        signal,
-      });
-      this.counts.flowsForgotten += count;
-      if (count > 0) logger.debug("Forgot stale UDP flows", { count });
-      this.#saidFlows = false;
-    } catch (error) {
-      signal.throwIfAborted();
-      if (!(error instanceof CommandError)) throw error;
-      if (this.#saidFlows) return;
-      this.#saidFlows = true;
-      logger.warn(
-        "Cannot forget UDP flows to endpoints that are gone: their clients wait for the kernel to do so",
-        { family: this.family, reason: error.message },
-      );
-    }
+    const localIps = input.node.interfaceIps;
+    const count = await this.#flows.forget(services, { localIps, signal });
+    if (count === "again") return "again";
+    this.counts.flowsForgotten += count;
+    return "done";
   }
 
-  /** Of one Service: as it is, and what it no longer has. */
-  #udpTargets(key: string) {
-    const isOurs = ({ servicePort }: ServicePortState) =>
-      servicePort.protocol === "UDP" && servicePort.family === this.family;
-    const now = (this.#options.state.get(key)?.ports ?? []).filter(isOurs);
-    const before = this.#udpOf.get(key) ?? [];
-    if (now.length === 0) this.#udpOf.delete(key);
-    else this.#udpOf.set(key, now);
-    return [
-      // What it still has is overruled by what follows.
-      ...before.map((port) => udpTarget(port, { isGone: true })),
-      ...now.map((port) => udpTarget(port)),
-    ].filter((target) => target !== undefined);
-  }
-
-  async #upkeep(signal: AbortSignal): Promise<void> {
-    try {
-      await this.#programmer.upkeep?.(signal);
-    } catch (error) {
-      signal.throwIfAborted();
-      if (!(error instanceof CommandError)) throw error;
-      this.#failed(error);
-    }
-  }
-
-  /** Whether somebody removed what was written, or an hour has passed. */
+  /**
+   * Whether somebody removed what was written, or an hour has passed.
+   *
+   * @throws `signal.reason` when aborted, and nothing else
+   */
   async look(signal: AbortSignal): Promise<void> {
     const age = this.#options.clock.now() - this.#fullAt;
     // A clock that was set back makes the age negative: due as well.
@@ -216,8 +184,14 @@ export class FamilySync {
       this.#needsAll = true;
       return;
     }
-    if (await this.#programmer.isIntact(signal)) {
-      await this.#upkeep(signal);
+    try {
+      if (await this.#programmer.isIntact(signal)) {
+        await this.#programmer.upkeep?.(signal);
+        return;
+      }
+    } catch (error) {
+      signal.throwIfAborted();
+      this.#failed(error);
       return;
     }
     logger.warn("Rules were removed by somebody else; writing all of them", {

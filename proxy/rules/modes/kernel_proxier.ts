@@ -131,11 +131,13 @@ export class KernelProxier {
       return "done";
     } catch (error) {
       signal.throwIfAborted();
-      if (!(error instanceof CommandError)) throw error;
-      if (error.message === this.#saidSysctls) return "again";
-      this.#saidSysctls = error.message;
+      const reason = error instanceof Error ? error.message : String(error);
+      if (reason === this.#saidSysctls) return "again";
+      this.#saidSysctls = reason;
+      const cause = error instanceof CommandError ? {} : { cause: error };
       logger.error("Cannot set kernel parameters; trying again", {
-        reason: error.message,
+        reason,
+        ...cause,
       });
       return "again";
     }
@@ -175,7 +177,7 @@ export class KernelProxier {
   }
 
   /**
-   * One sync of all families.
+   * One sync of all families; what fails in one is tried again there.
    *
    * @returns `again` if some family, or a kernel parameter, could not be written
    */

@@ -253,3 +253,69 @@ Deno.test("a mark that cannot be written keeps no Service waiting, and is tried 
   assert.equal(proc.values.get(LOCALNET_PATH), "1");
   assert.equal(driver.mark?.get(LOCALNET.name), "0");
 });
+
+Deno.test("flows that could not be forgotten are looked at again until they can", async () => {
+  await using log = await collectLog("warn");
+  const bench = await new Bench().start();
+  const { proc } = bench;
+  await bench.sync(bench.set("default/dns", ["10.1.0.1", "10.1.0.2"]));
+  proc.flows = FLOW("10.9.0.1", "10.1.0.1") + FLOW("10.9.0.2", "10.1.0.2") +
+    FLOW("10.9.0.3", "10.1.0.3");
+  proc.isBusy = true;
+  // It moves on, and is gone in the end: what it had is not forgotten here.
+  for (const endpoints of [["10.1.0.2"], ["10.1.0.3"], undefined]) {
+    const changes = bench.set("default/dns", endpoints);
+    assert.equal(await bench.sync(changes), "again");
+  }
+  await bench.sync(bench.set("default/dns", ["10.1.0.3"]));
+  assert.equal(log.lines.length, 1);
+  assert.deepEqual(proc.deleted, []);
+  proc.isBusy = false;
+  assert.equal(await bench.sync(), "done");
+  assert.deepEqual(proc.deleted, [DELETES("10.9.0.1"), DELETES("10.9.0.2")]);
+  assert.equal(await bench.sync(), "done");
+  assert.equal(proc.deleted.length, 2);
+  // The rules themselves were written each time.
+  assert.equal(bench.driver.ipv4.writes.length, 5);
+});
+
+Deno.test("an error of any kind in one family is no matter for the other", async () => {
+  await using log = await collectLog("error");
+  const bench = await new Bench().start();
+  const { driver } = bench;
+  await bench.sync();
+  driver.ipv6.error = new TypeError("a bug");
+  assert.equal(await bench.sync(bench.set("default/a", [])), "again");
+  await bench.proxier.repair(signal);
+  assert.equal(await bench.sync(bench.set("default/b", [])), "again");
+  assert.deepEqual(driver.ipv4.writes, ["all", "default/a", "default/b"]);
+  assert.match(log.lines.join(), /Cannot program IPv6; trying again.*a bug/);
+  driver.ipv6.error = undefined;
+  assert.equal(await bench.sync(), "done");
+  assert.deepEqual(driver.ipv6.writes, ["all", "all"]);
+});
+
+Deno.test("a family that cannot tell whether its rules are there writes all of them", async () => {
+  await using _log = await collectLog("error");
+  const bench = await new Bench().start();
+  const { ipv4, ipv6 } = bench.driver;
+  await bench.sync();
+  ipv4.error = new TypeError("a bug");
+  ipv6.isThere = false;
+  await bench.proxier.repair(signal);
+  ipv4.error = undefined;
+  await bench.sync();
+  assert.deepEqual(ipv4.writes, ["all", "all"]);
+  assert.deepEqual(ipv6.writes, ["all", "all"]);
+});
+
+Deno.test("kernel parameters that fail in an unknown way lose no change of a Service", async () => {
+  await using _log = await collectLog("error");
+  const bench = await new Bench().start();
+  await bench.sync();
+  bench.driver.sysctls = () => {
+    throw new TypeError("a bug");
+  };
+  assert.equal(await bench.sync(bench.set("default/a", [])), "again");
+  assert.deepEqual(bench.driver.ipv4.writes, ["all", "default/a"]);
+});
