@@ -288,10 +288,10 @@ export class PortProxy {
   #close(key: string): void {
     const open = this.#listeners.get(key);
     if (open === undefined) return;
-    open.listener.close();
     this.#listeners.delete(key);
     this.#revision++;
     this.#pass.closed(open.address);
+    open.listener.close();
     logger.info(`removed service port ${open.address.name} ${key}`);
   }
 

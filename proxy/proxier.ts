@@ -13,20 +13,18 @@
  */
 import { isDeepStrictEqual } from "node:util";
 import { getLogger } from "@std/log";
-import type { Clock } from "../watch/clock.ts";
 import { AddressClaims } from "./address_claims.ts";
 import type { ServicePortState, ServiceState } from "./desired_state.ts";
-import type { Engine } from "./engine/engine.ts";
-import { addressKey } from "./listen_addresses.ts";
-import { singleAddressCidr } from "./ip.ts";
 import { NO_NODE_ADDRESSES, type NodeAddresses } from "./node_addresses.ts";
 import { PortProxy } from "./port_proxy.ts";
 import { SharedListeners } from "./shared_listeners.ts";
 import type { StateChanges } from "./state_tracker.ts";
-import type { ListenerChanges, Steering, SteeringResult } from "./steering.ts";
 import { SteeringPass } from "./steering_pass.ts";
+import {
+  SteeringWriter,
+  type SteeringWriterOptions,
+} from "./steering_writer.ts";
 import { Turns } from "./turns.ts";
-import { WritePace } from "./write_pace.ts";
 
 const logger = getLogger("proxy");
 
@@ -36,17 +34,7 @@ interface Draining {
   readonly cut: AbortController;
 }
 
-export interface ProxierOptions {
-  readonly engine: Engine;
-  /** Already started. */
-  readonly steering: Steering;
-  /** How often rules may be written; without it, always. */
-  readonly pace?: {
-    /** `minSyncPeriod`, milliseconds. */
-    readonly periodMs: number;
-    readonly clock: Pick<Clock, "now">;
-  };
-}
+export type ProxierOptions = SteeringWriterOptions;
 
 export class Proxier {
   readonly #options: ProxierOptions;
@@ -58,24 +46,21 @@ export class Proxier {
   readonly #problemsOf = new Map<string, readonly string[]>();
   readonly #claims = new AddressClaims();
   readonly #pass = new SteeringPass();
-  readonly #pace: WritePace;
-  #writesDueAt: number | undefined;
+  readonly #writer: SteeringWriter;
   readonly #shared: SharedListeners;
   readonly #incomplete = new Set<PortProxy>();
   readonly #unsteered = new Set<PortProxy>();
   /** Gone from the desired state; their connections have not all ended. */
   readonly #draining = new Map<PortProxy, Draining>();
-  /** External addresses that are listened on: key → IP address. */
-  readonly #ownIps = new Map<string, string>();
-  /** Address key → why it is not steered, as last said. */
-  readonly #steeringFailures = new Map<string, string>();
-  /** What an earlier run left is removed by a first pass, even an empty one. */
-  #isFirstPass = true;
+  /** As they should be, and could not be made; by key. */
+  readonly #broken = new Map<string, ServicePortState>();
+  /** By key, as last said. */
+  readonly #brokenReasons = new Map<string, string>();
 
   constructor(options: ProxierOptions) {
     this.#options = options;
     this.#shared = new SharedListeners(options.engine);
-    this.#pace = new WritePace(options.pace?.periodMs ?? 0);
+    this.#writer = new SteeringWriter(options, this.#pass);
   }
 
   /**
@@ -83,7 +68,7 @@ export class Proxier {
    * is due then. Listeners and endpoints never wait.
    */
   get writesDueAt(): number | undefined {
-    return this.#writesDueAt;
+    return this.#writer.dueAt;
   }
 
   /** Every ServicePort, for status and tests. */
@@ -98,12 +83,13 @@ export class Proxier {
 
   /** Address key → why packets for it do not come. */
   get steeringFailures(): ReadonlyMap<string, string> {
-    return this.#steeringFailures;
+    return this.#writer.failures;
   }
 
   /**
    * One sync. Listeners that nobody wants are closed before any is opened, so
-   * that an address can change hands within one sync.
+   * that an address can change hands within one sync. Whatever throws, the
+   * changes are taken; the next sync goes on with what could not be done.
    *
    * @returns `again` if something that is wanted could not be had
    */
@@ -112,6 +98,7 @@ export class Proxier {
     signal: AbortSignal,
   ): Promise<"done" | "again"> {
     const turns = new Turns();
+    const broken = [...this.#broken];
     for (const key of changes.removed) {
       this.#replacePorts(key, []);
       this.#sayProblems(key, []);
@@ -122,44 +109,22 @@ export class Proxier {
       this.#sayProblems(key, problems);
       if (turns.isOver) await turns.rest();
     }
-    const isIdle = !this.#isFirstPass && this.#incomplete.size === 0 &&
-      this.#pass.isEmpty;
-    if (isIdle) return "done";
-    const { steering } = this.#options;
-    const added = this.#pass.takeAdded();
-    if (added.length > 0) {
-      this.#reportFailures(await steering.prepare(added, signal));
+    for (const [key, state] of broken) {
+      if (this.#broken.get(key) === state) this.#tryUpdatePort(state);
     }
+    const result = () =>
+      this.#incomplete.size + this.#broken.size > 0 ? "again" : "done";
+    if (this.#incomplete.size === 0 && this.#writer.isIdle) return result();
+    const { steering } = this.#options;
+    await this.#writer.prepare(signal);
     for (const port of [...this.#incomplete]) {
       await port.open(steering);
       this.#note(port);
       if (turns.isOver) await turns.rest();
     }
     this.#shared.start();
-    await this.#steer(signal);
-    return this.#incomplete.size > 0 ? "again" : "done";
-  }
-
-  /** Tells the strategy what became of listeners, or waits for its turn. */
-  async #steer(signal: AbortSignal): Promise<void> {
-    const { steering, pace } = this.#options;
-    const now = () => pace?.clock.now() ?? 0;
-    const waitMs = this.#isFirstPass ? 0 : this.#pace.waitMs(now());
-    if (waitMs > 0) {
-      this.#writesDueAt = now() + waitMs;
-      return;
-    }
-    this.#writesDueAt = undefined;
-    const next = this.#pass.takeChanges();
-    this.#noteOwnIps(next);
-    const result = await steering.sync(next, signal);
-    // A strategy that has nothing to write is never slowed down.
-    if (result.written > 0) this.#pace.wrote(now());
-    this.#reportFailures(result);
-    for (const address of next.released) {
-      this.#steeringFailures.delete(addressKey(address));
-    }
-    this.#isFirstPass = false;
+    await this.#writer.write(signal);
+    return result();
   }
 
   /**
@@ -170,55 +135,19 @@ export class Proxier {
   setNode(node: NodeAddresses): void {
     if (isDeepStrictEqual(node, this.#node)) return;
     this.#node = node;
-    this.#setClusterSources();
-    for (const port of this.#ports.values()) this.#updatePort(port.state);
-  }
-
-  /**
-   * An external address is listened on only where it is local, and then what
-   * this node sends to it leaves from that same address: whoever has it is no
-   * outsider, be it on an interface or, by AnyIP, on none.
-   */
-  #noteOwnIps({ opened, closed, released }: ListenerChanges): void {
-    const before = this.#ownIps.size;
-    let isChanged = false;
-    for (const address of [...closed, ...released]) {
-      isChanged = this.#ownIps.delete(addressKey(address)) || isChanged;
-    }
-    for (const { address } of opened) {
-      if (address.kind === "ClusterIP" || address.kind === "NodePort") continue;
-      this.#ownIps.set(addressKey(address), address.ip);
-    }
-    if (isChanged || this.#ownIps.size !== before) this.#setClusterSources();
-  }
-
-  #setClusterSources(): void {
-    const own = [...new Set(this.#ownIps.values())].map(singleAddressCidr);
-    const { clusterSources } = this.#node;
-    this.#options.engine.setClusterSources([...clusterSources, ...own]);
+    this.#writer.setNodeSources(node.clusterSources);
+    for (const port of this.#ports.values()) this.#tryUpdatePort(port.state);
   }
 
   /** Puts back steering that somebody removed; once in a sync period. */
   async repair(signal: AbortSignal): Promise<void> {
-    const result = await this.#options.steering.repair(signal);
-    if (result.written > 0) {
-      logger.warn("Steering was changed by somebody else; put back", {
-        written: result.written,
-      });
-    }
-    if (result.isMoved) {
+    const { isMoved } = await this.#writer.repair(signal);
+    if (isMoved) {
       for (const port of this.#ports.values()) {
         port.leaveNamespaces(this.#options.steering);
         this.#note(port);
       }
     }
-    const failing = new Set(
-      result.failures.map(({ address }) => addressKey(address)),
-    );
-    for (const key of this.#steeringFailures.keys()) {
-      if (!failing.has(key)) this.#steeringFailures.delete(key);
-    }
-    this.#reportFailures(result);
     for (const port of [...this.#unsteered]) {
       port.reconsider();
       this.#note(port);
@@ -230,9 +159,25 @@ export class Proxier {
     for (const key of this.#portsOf.get(serviceKey) ?? []) {
       if (!keys.has(key)) this.#removePort(key);
     }
-    for (const state of next) this.#updatePort(state);
+    for (const state of next) this.#tryUpdatePort(state);
     if (keys.size === 0) this.#portsOf.delete(serviceKey);
     else this.#portsOf.set(serviceKey, keys);
+  }
+
+  /** One that cannot be made is tried again with each sync. */
+  #tryUpdatePort(state: ServicePortState): void {
+    const { key, text } = state.servicePort;
+    try {
+      this.#updatePort(state);
+      this.#broken.delete(key);
+      this.#brokenReasons.delete(key);
+    } catch (error) {
+      this.#broken.set(key, state);
+      const reason = String(error);
+      if (this.#brokenReasons.get(key) === reason) return;
+      this.#brokenReasons.set(key, reason);
+      logger.error(`Cannot serve ${text}; trying again`, { cause: error });
+    }
   }
 
   #updatePort(state: ServicePortState): void {
@@ -257,6 +202,8 @@ export class Proxier {
   }
 
   #removePort(key: string): void {
+    this.#broken.delete(key);
+    this.#brokenReasons.delete(key);
     const port = this.#ports.get(key);
     if (port === undefined) return;
     this.#ports.delete(key);
@@ -265,7 +212,10 @@ export class Proxier {
     // One for each: a signal looks through all its listeners for every new one,
     // which with 10,000 Services took seconds.
     const cut = new AbortController();
-    const drained = port.close(cut.signal).finally(() => {
+    const closed = port.close(cut.signal).catch((error) => {
+      logger.error("Cannot close a service port", { key, cause: error });
+    });
+    const drained = closed.finally(() => {
       this.#draining.delete(port);
       // A connection that goes on needs its address as long as it lasts; now
       // it can be given back, with the next sync.
@@ -308,18 +258,6 @@ export class Proxier {
     }
     if (problems.length === 0) this.#problemsOf.delete(serviceKey);
     else this.#problemsOf.set(serviceKey, problems);
-  }
-
-  /** Each once, and again when the reason is another. */
-  #reportFailures({ failures }: SteeringResult): void {
-    for (const { address, error } of failures) {
-      const key = addressKey(address);
-      if (this.#steeringFailures.get(key) === error.message) continue;
-      this.#steeringFailures.set(key, error.message);
-      logger.warn(`Cannot steer ${address.name} to its listener`, {
-        reason: error.message,
-      });
-    }
   }
 
   /**

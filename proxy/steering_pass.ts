@@ -1,7 +1,7 @@
 /**
  * What the next steering pass has to be told: collects which addresses came and
  * went and which listeners opened and closed, lets opposites cancel each other,
- * and hands out the difference once. Pure; knows neither sockets nor strategies.
+ * and hands out the difference once; or again, if it is put back. Pure; knows neither sockets nor strategies.
  *
  * @module
  */
@@ -83,6 +83,33 @@ export class SteeringPass {
     this.#closed.clear();
     this.#released.clear();
     return changes;
+  }
+
+  /** What `prepare` could not be told, as far as it is still wanted. */
+  putBackAdded(added: readonly ServiceAddress[]): void {
+    for (const address of added) {
+      const key = addressKey(address);
+      const held = this.#held.get(key);
+      if (held !== undefined) this.#added.set(key, held.address);
+    }
+  }
+
+  /** What `sync` could not be told; what has happened since overrules it. */
+  putBack({ opened, closed, released }: ListenerChanges): void {
+    const isNews = (key: string) =>
+      !this.#opened.has(key) && !this.#closed.has(key);
+    for (const binding of opened) {
+      const key = addressKey(binding.address);
+      if (isNews(key)) this.#opened.set(key, binding);
+    }
+    for (const address of closed) {
+      const key = addressKey(address);
+      if (isNews(key)) this.#closed.set(key, address);
+    }
+    for (const address of released) {
+      const key = addressKey(address);
+      if (!this.#held.has(key)) this.#released.set(key, address);
+    }
   }
 
   /** Whether there is nothing to tell. */

@@ -99,6 +99,18 @@ export function startProxy(options: StartProxyOptions): RunningProxy {
     stage.setNode({ addresses, node, interfaceIps });
     addressesAreStale = false;
   };
+  /** The changes of Services do not wait for it. */
+  const tryLookAtNode = (stage: ModeStage): "done" | "again" => {
+    try {
+      lookAtNode(stage);
+      return "done";
+    } catch (error) {
+      logger.error("Cannot look at the node's addresses; trying again", {
+        cause: error,
+      });
+      return "again";
+    }
+  };
 
   /** Of changes whose rules are still to be written. */
   const triggered: TriggerTime[] = [];
@@ -140,8 +152,8 @@ export function startProxy(options: StartProxyOptions): RunningProxy {
       ready.reject(error);
       return "again";
     }
-    if (addressesAreStale) lookAtNode(begun);
     const results = [
+      addressesAreStale ? tryLookAtNode(begun) : "done",
       await begun.sync(changes, signal),
       await serviceHealth.sync(addresses.nodePortIps),
     ];

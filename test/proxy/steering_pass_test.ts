@@ -66,11 +66,35 @@ Deno.test("SteeringPass tells the last that happened to a listener", () => {
   assert.deepEqual(pass.takeChanges(), { ...NOTHING, released: [A] });
 });
 
+Deno.test("SteeringPass takes back what could not be told, as far as it is still so", () => {
+  const pass = new SteeringPass();
+  const [b, c] = [address("10.96.0.2"), address("10.96.0.3")];
+  for (const each of [A, b, c]) {
+    pass.hold(each);
+    pass.takeAdded();
+    pass.opened({ address: each, listen: each });
+  }
+  pass.takeChanges();
+  pass.closed(A);
+  pass.release(b);
+  pass.release(c);
+  const changes = pass.takeChanges();
+  // Meanwhile.
+  pass.opened({ address: A, listen: A });
+  pass.hold(b);
+  pass.putBack(changes);
+  assert.deepEqual(pass.takeAdded(), [b]);
+  const opened = [{ address: A, listen: A }];
+  assert.deepEqual(pass.takeChanges(), { ...NOTHING, opened, released: [c] });
+  pass.putBackAdded([b, c]);
+  assert.deepEqual(pass.takeAdded(), [b]);
+});
+
 Deno.test("SteeringPass brings a strategy to what is held, whatever happened", () => {
   const ips = ["10.96.0.1", "10.96.0.2"];
   const steps = fc.array(
     fc.tuple(
-      fc.constantFrom("hold", "release", "open", "close", "pass"),
+      fc.constantFrom("hold", "release", "open", "close", "pass", "fail"),
       fc.constantFrom(...ips),
     ),
   );
@@ -108,6 +132,10 @@ Deno.test("SteeringPass brings a strategy to what is held, whatever happened", (
         pass.opened({ address: each, listen: each });
       }
       if (what === "close" && open.delete(key)) pass.closed(each);
+      if (what === "fail") {
+        pass.putBackAdded(pass.takeAdded());
+        pass.putBack(pass.takeChanges());
+      }
       if (what !== "pass") continue;
       tell();
       const wanted = [...held].filter(([, count]) => count > 0);

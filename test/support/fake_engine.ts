@@ -20,6 +20,8 @@ export class FakeEngine implements Engine {
   /** `ip:port` → what `listen` throws there. */
   readonly refused = new Map<string, Error>();
   readonly open = new Map<string, FakeForwarder>();
+  /** Names of ServicePorts that it fails at. */
+  readonly broken = new Set<string>();
   /** How each open listener was opened. */
   readonly options = new Map<string, ListenOptions>();
   /** What happened to listeners, in order: `open 10.96.0.1:80`. */
@@ -32,9 +34,14 @@ export class FakeEngine implements Engine {
   }
 
   forwarder(policy: ForwardingPolicy): FakeForwarder {
+    this.mustServe(policy);
     const forwarder = new FakeForwarder(this, policy);
     this.forwarders.push(forwarder);
     return forwarder;
+  }
+
+  mustServe({ name }: ForwardingPolicy): void {
+    if (this.broken.has(name)) throw new Error("a test says so");
   }
 
   /** Open listeners, sorted. */
@@ -65,6 +72,7 @@ export class FakeForwarder implements Forwarder {
   }
 
   update(policy: ForwardingPolicy): void {
+    this.#engine.mustServe(policy);
     this.policy = policy;
     this.updates++;
   }

@@ -27,6 +27,8 @@ export class FakeSteering implements Steering {
   /** IP addresses that cannot be steered. */
   readonly failing = new Set<string>();
   readonly ours = new Set<string>();
+  /** What the next call of each throws. */
+  readonly throws: { prepare?: Error; sync?: Error } = {};
   /** What each `sync` says it wrote. */
   written = 0;
   readonly #addresses = new Map<string, ServiceAddress>();
@@ -36,6 +38,8 @@ export class FakeSteering implements Steering {
   }
 
   prepare(added: readonly ServiceAddress[]): Promise<SteeringResult> {
+    const error = this.#take("prepare");
+    if (error !== undefined) return Promise.reject(error);
     this.#note("prepare", added);
     for (const address of added) {
       this.wanted.add(addressKey(address));
@@ -53,6 +57,8 @@ export class FakeSteering implements Steering {
   }
 
   sync(changes: ListenerChanges): Promise<SteeringResult> {
+    const error = this.#take("sync");
+    if (error !== undefined) return Promise.reject(error);
     const opened = changes.opened.map(({ address }) => address);
     this.#note("opened", opened);
     this.#note("closed", changes.closed);
@@ -78,6 +84,12 @@ export class FakeSteering implements Steering {
 
   cleanup(): Promise<void> {
     return Promise.resolve();
+  }
+
+  #take(call: "prepare" | "sync"): Error | undefined {
+    const error = this.throws[call];
+    delete this.throws[call];
+    return error;
   }
 
   #note(what: string, addresses: readonly ServiceAddress[]): void {

@@ -89,7 +89,10 @@ async function start(given: ServiceOverrides): Promise<Started> {
     nodeName: "n1",
     apiServers: new Set(),
     addresses: { clusterCidrs: ["10.244.0.0/16"] },
-    interfaceIps: () => interfaces,
+    interfaceIps: () => {
+      assert.ok(interfaces.length > 0, "no interfaces");
+      return interfaces;
+    },
     engine,
     clock,
     steering: () => Promise.resolve(steering),
@@ -125,6 +128,27 @@ Deno.test("startProxy() says once that the own Node is not there", async () => {
   );
   assert.equal(said.length, 1, log.lines.join(""));
   assert.match(said[0] ?? "", /node=n1/);
+});
+
+Deno.test("startProxy() loses no change where the node's addresses cannot be had", async () => {
+  await using log = await collectLog("error");
+  await using started = await start(NODE_PORT);
+  const { clock, engine, interfaces, slices } = started;
+  const before = interfaces.splice(0);
+  await clock.advance(30_000);
+  const moved = slice("default/web-1", {
+    endpoints: [{ ip: "10.1.0.2", nodeName: "n1" }],
+  });
+  slices.send({
+    ...moved,
+    metadata: { ...moved.metadata, resourceVersion: "2" },
+  });
+  await clock.advance(0);
+  assert.match(log.lines.join(), /Cannot look at the node's addresses/);
+  assert.deepEqual(engine.endpointsAt("10.96.0.10:80"), ["10.1.0.2:8080"]);
+  interfaces.push(...before, "192.0.2.8");
+  await clock.advance(30_000);
+  assert.ok(engine.listening.includes("192.0.2.8:30080"));
 });
 
 Deno.test("[6.5] startProxy() reads the node's addresses again in every sync period", async () => {
