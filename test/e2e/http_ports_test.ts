@@ -2,14 +2,22 @@
 import assert from "node:assert/strict";
 import { createApiServer } from "../../watch/apiserver/mod.ts";
 import { type KubeObject, manifest } from "../support/kube_objects.ts";
+import { HTTP_LIMITS } from "../../watch/http/server.ts";
 import { freePort, startKubePortal } from "../support/kube_portal.ts";
-import { connect, hear, loopbackRange, say } from "../support/loopback.ts";
+import {
+  connect,
+  eventually,
+  hear,
+  loopbackRange,
+  say,
+} from "../support/loopback.ts";
 import { temporaryFolder } from "../support/temporary_folder.ts";
 
 /** Of what the NodePort range has, one that no other test uses now. */
 const HEALTH_CHECK_PORT = 31_000 + Math.floor(Math.random() * 1_000);
 
-const HEAD = "Host: 127.0.0.1\r\nConnection: close\r\n";
+const HOST = "Host: 127.0.0.1\r\n";
+const HEAD = `${HOST}Connection: close\r\n`;
 
 /** A request line and headers; and the statuses that may come of it. */
 const REQUESTS: Readonly<Record<string, { sent: string; want: RegExp }>> = {
@@ -113,5 +121,20 @@ Deno.test("no HTTP port is moved by long headers, odd requests or path tricks", 
       assert.match(well, /^HTTP\/1\.1 (200|404|503) /);
     });
   }
+  await t.step("clients that ask on and on, and never read", async () => {
+    using crowd = new DisposableStack();
+    const many = `GET /healthz HTTP/1.1\r\n${HOST}\r\n`.repeat(1_000);
+    for (let n = 0; n < HTTP_LIMITS.connections; n++) {
+      const connection = crowd.use(await connect("127.0.0.1", ports.health));
+      say(connection, many).catch(() => {});
+    }
+    await eventually(
+      "a health check is answered",
+      () =>
+        answer(ports.health, `GET /healthz HTTP/1.1\r\n${HEAD}\r\n`)
+          .catch(String),
+      (got) => /^HTTP\/1\.1 200 /.test(got),
+    );
+  });
   assert.ok(!/ERROR|TypeError/.test(proxy.output), proxy.output);
 });

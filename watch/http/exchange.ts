@@ -18,11 +18,19 @@ interface Pair {
 /** In which an answer is sent, so that a slow reader is seen to read. */
 const PIECE_BYTES = 65_536;
 
+/** How a client is waited for. */
+export interface Patience {
+  /** Until it has read some of what was sent, milliseconds. */
+  readonly stallMs: number;
+  /** Called when such a wait begins; and what it returns, when it is over. */
+  readonly onUnread: () => () => void;
+}
+
 /** Never rejects: what cannot be answered is cut. */
 export async function exchange(
   { incoming, outgoing }: Pair,
   handler: Handler,
-  { stallMs }: { readonly stallMs: number },
+  patience: Patience,
 ): Promise<void> {
   const gone = new AbortController();
   outgoing.once("close", () => gone.abort());
@@ -33,7 +41,7 @@ export async function exchange(
       : await handler(request);
     await send(response, { incoming, outgoing }, {
       signal: gone.signal,
-      stallMs,
+      ...patience,
     });
   } catch {
     // A handler that throws is a bug of ours; what it was, it has to say itself.
@@ -84,17 +92,17 @@ function bodyOf(incoming: IncomingMessage): ReadableStream<Uint8Array> {
   }, { highWaterMark: 0 });
 }
 
-interface SendOptions {
+interface SendOptions extends Patience {
   /** The client has gone. */
   readonly signal: AbortSignal;
-  readonly stallMs: number;
 }
 
 async function send(
   response: Response,
   { incoming, outgoing }: Pair,
-  { signal, stallMs }: SendOptions,
+  options: SendOptions,
 ): Promise<void> {
+  const { signal } = options;
   outgoing.statusCode = response.status;
   for (const [name, value] of response.headers) outgoing.setHeader(name, value);
   // The rest of its request would be taken for the next one.
@@ -107,7 +115,6 @@ async function send(
     return;
   }
   signal.addEventListener("abort", cancel, { once: true });
-  const options = { signal, stallMs };
   const first = reader.read();
   // A watch may have nothing to say for minutes; that it began, the head says.
   const isBegun = await settled(first) === undefined;
@@ -157,7 +164,7 @@ async function write(
 async function until(
   outgoing: ServerResponse,
   event: "drain" | "finish",
-  { signal, stallMs }: SendOptions,
+  { signal, stallMs, onUnread }: SendOptions,
   begin: () => void = () => {},
 ): Promise<void> {
   if (signal.aborted) return;
@@ -167,10 +174,12 @@ async function until(
     outgoing.destroy();
     resolve();
   }, stallMs);
+  const read = onUnread();
   outgoing.once(event, end);
   signal.addEventListener("abort", end, { once: true });
   begin();
   await promise;
+  read();
   clearTimeout(timer);
   outgoing.off(event, end);
   signal.removeEventListener("abort", end);

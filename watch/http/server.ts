@@ -13,6 +13,7 @@ import { createServer, type Server } from "node:http";
 import type { AddressInfo, Socket } from "node:net";
 import { Connections } from "./connections.ts";
 import { exchange, type Handler } from "./exchange.ts";
+import { PacedSocket } from "./paced_socket.ts";
 
 /** What a client may take of us. */
 export interface HttpLimits {
@@ -26,8 +27,13 @@ export interface HttpLimits {
   readonly idleMs: number;
   /** The longest head, bytes. */
   readonly headBytes: number;
-  /** At a time. One more takes the place of the oldest that asks nothing. */
+  /**
+   * At a time. One more takes the place of the oldest that asks nothing, or of
+   * the one that has not read its answers for longest.
+   */
   readonly connections: number;
+  /** Of one connection, before the first of them is answered; one more ends it. */
+  readonly requests: number;
 }
 
 export const HTTP_LIMITS: HttpLimits = {
@@ -37,6 +43,8 @@ export const HTTP_LIMITS: HttpLimits = {
   idleMs: 60_000,
   headBytes: 16_384,
   connections: 256,
+  // Browsers, kubectl and Prometheus wait for an answer before they ask again.
+  requests: 8,
 };
 
 /** Makes sockets that listen, where that is not this module's to do. */
@@ -79,7 +87,7 @@ export async function serve(
   { sockets, ...limits }: ServeOptions = {},
 ): Promise<HttpServer> {
   const all = { ...HTTP_LIMITS, ...limits };
-  const connections = new Connections(all.connections);
+  const connections = new Connections<PacedSocket>(all);
   const server = createServer({
     headersTimeout: all.headMs,
     requestTimeout: all.requestMs,
@@ -87,11 +95,19 @@ export async function serve(
     maxHeaderSize: all.headBytes,
     connectionsCheckingInterval: Math.ceil(all.headMs / 4),
   }, async (incoming, outgoing) => {
-    const done = connections.busy(incoming.socket);
-    await exchange({ incoming, outgoing }, handler, all);
+    // What servePaced() made of it.
+    const socket = incoming.socket as unknown as PacedSocket;
+    const done = connections.busy(socket);
+    if (done === undefined) return;
+    await socket.inTurn(() =>
+      exchange({ incoming, outgoing }, handler, {
+        stallMs: all.stallMs,
+        onUnread: () => connections.unread(socket),
+      })
+    );
     done();
   });
-  server.on("connection", (socket) => connections.admit(socket));
+  servePaced(server, (socket) => connections.admit(socket));
   server.on("clientError", refuse);
   const socket = sockets?.open({ ip, port });
   await listen(server, socket ?? { host: ip, port });
@@ -117,6 +133,20 @@ export async function serve(
       clearTimeout(timer as number | undefined);
     },
   };
+}
+
+/** Puts a paced socket between the server and each of its connections. */
+function servePaced(
+  server: Server,
+  admit: (socket: PacedSocket) => void,
+): void {
+  const serveConnection = server.listeners("connection");
+  server.removeAllListeners("connection");
+  server.on("connection", (socket: Socket) => {
+    const paced = new PacedSocket(socket);
+    admit(paced);
+    for (const serve of serveConnection) serve.call(server, paced);
+  });
 }
 
 async function listen(

@@ -5,7 +5,7 @@
  * @module
  */
 import assert from "node:assert/strict";
-import { serve } from "../../../watch/http/server.ts";
+import { HTTP_LIMITS, serve } from "../../../watch/http/server.ts";
 import { connect, hear, say } from "../../support/loopback.ts";
 
 const QUICK = { headMs: 300, requestMs: 600, stallMs: 300, idleMs: 300 };
@@ -32,6 +32,8 @@ const BROKEN: Readonly<Record<string, { sent: string; status: string }>> = {
     status: "431 Request Header Fields Too Large",
   },
 };
+
+const REQUEST = "GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
 
 /** Answers with what was sent, `/read`, or all that it has, `/endless`. */
 async function handler(request: Request): Promise<Response> {
@@ -152,20 +154,100 @@ Deno.test(
   "serve() takes no more connections than it answers at a time",
   BOUNDED,
   async () => {
-    const server = await serve({ ip: "127.0.0.1", port: 0 }, handler, {
-      connections: 2,
-    });
+    const slow = Promise.withResolvers<void>();
+    const server = await serve(
+      { ip: "127.0.0.1", port: 0 },
+      () => slow.promise.then(() => new Response("fine\n")),
+      { connections: 2 },
+    );
     const { port } = server.addr;
     const open: Deno.TcpConn[] = [];
     for (let n = 0; n < 2; n++) {
       const connection = await connect("127.0.0.1", port);
       open.push(connection);
-      await say(connection, "GET /endless HTTP/1.1\r\nHost: x\r\n\r\n");
-      assert.match(await hear(connection), /^HTTP\/1\.1 200 OK\r\n/);
+      await say(connection, REQUEST);
     }
     using late = await connect("127.0.0.1", port);
     assert.equal(await allOf(late), "");
+    slow.resolve();
+    for (const connection of open) {
+      assert.match(await hear(connection), /^HTTP\/1\.1 200 OK\r\n/);
+      connection.close();
+    }
+    await server.shutdown();
+  },
+);
+
+Deno.test(
+  "serve() lets nobody who does not read keep a request out",
+  BOUNDED,
+  async () => {
+    const connections = 4;
+    const server = await serve({ ip: "127.0.0.1", port: 0 }, handler, {
+      connections,
+    });
+    const { port } = server.addr;
+    const open: Deno.TcpConn[] = [];
+    for (let n = 0; n < connections; n++) {
+      const connection = await connect("127.0.0.1", port);
+      open.push(connection);
+      await say(connection, "GET /endless HTTP/1.1\r\nHost: x\r\n\r\n");
+      assert.match(await hear(connection), /^HTTP\/1\.1 200 OK\r\n/);
+    }
+    // Until all of them are full, a new one may find us busy.
+    let answer = "";
+    while (answer === "") {
+      using asking = await connect("127.0.0.1", port);
+      await say(asking, REQUEST).catch(() => {});
+      answer = await allOf(asking);
+    }
+    assert.match(answer, /^HTTP\/1\.1 200 OK\r\n.*\r\n\r\nfine\n$/s);
     for (const connection of open) connection.close();
+    await server.shutdown();
+  },
+);
+
+Deno.test(
+  "serve() ends a connection that asks on and on without reading",
+  BOUNDED,
+  async () => {
+    let asked = 0;
+    const server = await serve({ ip: "127.0.0.1", port: 0 }, () => {
+      asked++;
+      return new Response("fine\n");
+    });
+    using connection = await connect("127.0.0.1", server.addr.port);
+    const many = "GET / HTTP/1.1\r\nHost: x\r\n\r\n".repeat(10_000);
+    await say(connection, many).catch(() => {});
+    await allOf(connection);
+    assert.ok(asked <= HTTP_LIMITS.requests, `${asked}`);
+    await server.shutdown();
+  },
+);
+
+Deno.test(
+  "serve() answers a few requests that were sent at once, in their order",
+  BOUNDED,
+  async () => {
+    const server = await serve(
+      { ip: "127.0.0.1", port: 0 },
+      (request) => new Response(new URL(request.url).pathname),
+    );
+    using connection = await connect("127.0.0.1", server.addr.port);
+    const paths = Array.from({ length: HTTP_LIMITS.requests }, (_, n) => n);
+    await say(
+      connection,
+      paths.map((n) =>
+        `GET /${n} HTTP/1.1\r\nHost: x\r\n${
+          n === paths.length - 1 ? "Connection: close\r\n" : ""
+        }\r\n`
+      ).join(""),
+    );
+    const answers = await allOf(connection);
+    const got = [...answers.matchAll(/\r\n\r\n\/(\d+)/g)].map(([, n]) =>
+      Number(n)
+    );
+    assert.deepEqual(got, paths);
     await server.shutdown();
   },
 );
