@@ -21,7 +21,8 @@ export class Child implements AsyncDisposable {
   readonly #command: readonly string[];
   readonly #readers: Promise<unknown>;
   readonly #waiting = new Set<() => void>();
-  #output = "";
+  /** Of its output, as they came; joined when somebody looks. */
+  readonly #pieces: string[] = [];
   #ended = false;
 
   constructor(
@@ -55,7 +56,7 @@ export class Child implements AsyncDisposable {
 
   /** Everything it has written so far, standard output and error as they came. */
   get output(): string {
-    return this.#output;
+    return this.#pieces.join("");
   }
 
   get status(): Promise<Deno.CommandStatus> {
@@ -80,15 +81,23 @@ export class Child implements AsyncDisposable {
     const pattern = typeof text === "string"
       ? text.replace(/[.*+?^${}()|[\]\\]/g, "\\$&")
       : text;
+    // Text is looked for in what is new: one that writes 10,000 lines would
+    // make us search a megabyte as often, on a CPU that it could have had.
+    let seen = 0;
+    let unseen = "";
     for (;;) {
-      const match = this.#output.match(pattern);
+      unseen += this.#pieces.slice(seen).join("");
+      seen = this.#pieces.length;
+      const mayMatch = typeof text !== "string" || unseen.includes(text);
+      const match = mayMatch ? this.output.match(pattern) : null;
       if (match !== null) return match;
+      unseen = unseen.slice(-text.toString().length);
       if (this.#ended || deadline.aborted) {
         throw new Error(
           `Cannot find ${text} in the output of "${
             this.#command.join(" ")
           }", ` +
-            `which ${this.#ended ? "has ended" : "goes on"}:\n${this.#output}`,
+            `which ${this.#ended ? "has ended" : "goes on"}:\n${this.output}`,
         );
       }
       await this.#change(deadline);
@@ -129,7 +138,7 @@ export class Child implements AsyncDisposable {
   async #collect(stream: ReadableStream<Uint8Array>): Promise<void> {
     const decoder = new TextDecoder();
     for await (const chunk of stream) {
-      this.#output += decoder.decode(chunk, { stream: true });
+      this.#pieces.push(decoder.decode(chunk, { stream: true }));
       this.#notify();
     }
   }
