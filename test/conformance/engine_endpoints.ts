@@ -315,8 +315,7 @@ export const endpointTests: readonly EngineTest[] = [
       second!.update(policy([a]));
       for (let i = 0; i < 4; i++) assert.equal(await ask(a), "good");
       assert.equal(first!.stats().connectionsTotal, 4);
-      using connection = await dialServer(b);
-      await ending(connection);
+      await dialEnding(b);
       await until("ended", () => second!.stats().connectionsFailed === 1);
       assert.equal(first!.stats().connectionsTotal, 4);
       // Whoever has the address when it is no longer ours may be an endpoint.
