@@ -90,11 +90,11 @@ async function main(): Promise<void> {
     // It sits in epoll_wait again by then.
     await pause(1);
     const sentAt = performance.now();
-    sender.send(command);
+    sender.send([command]);
     while (Atomics.load(seen, 0) < count);
     tookUs.push((performance.now() - sentAt) * 1_000);
   }
-  sender.send({ type: "close" });
+  sender.send([{ type: "close" }]);
   tookUs.sort((a, b) => a - b);
   const at = (part: number) =>
     Math.round(tookUs[Math.floor((tookUs.length - 1) * part)]!);

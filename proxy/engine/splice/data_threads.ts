@@ -33,9 +33,38 @@ export interface DataThreadsOptions {
   readonly receive: (report: Report) => void;
 }
 
+/** So many commands are sent without waiting for more. */
+const WAITING_MAX = 256;
+
+/**
+ * Whether a command may be sent with others, when the control thread is done
+ * with what it is doing: those that make something new, which nobody can tell
+ * from the same a moment later. With 10,000 Services there are 30,000 of them,
+ * and a message costs each of the two threads more than what is in it.
+ */
+function canWait(command: Command): boolean {
+  switch (command.type) {
+    case "policy":
+    case "udp policy":
+      return command.generation === 1;
+    case "table":
+    case "port":
+    case "listen":
+    case "udp listen":
+    // A policy follows.
+    case "age limit":
+    case "forget":
+      return true;
+    default:
+      return false;
+  }
+}
+
 interface Thread {
   readonly worker: Worker;
   readonly mail: MailSender;
+  /** Not sent yet. */
+  waiting: Command[];
   readonly closed: PromiseWithResolvers<void>;
 }
 
@@ -44,6 +73,9 @@ export class DataThreads implements AsyncDisposable {
   readonly #threads: readonly Thread[];
   /** Ours, beside what the threads make themselves. */
   readonly #fds: number[] = [];
+  /** How many commands wait, and what is going to send them. */
+  #waiting = 0;
+  #sending: ReturnType<typeof setImmediate> | undefined;
   #isClosing = false;
   /**
    * Resolves when all run.
@@ -88,14 +120,30 @@ export class DataThreads implements AsyncDisposable {
 
   /**
    * To thread 0, to the one that has UDP (the last, which accepts only if it is
-   * alone), or to all; to thread 0 last, since it makes use of it.
+   * alone), or to all.
+   *
+   * What changes something that is served is sent at once; see `canWait`.
    */
   send(command: Command, to: "acceptor" | "udp" | "all"): void {
     if (this.#isClosing) return;
     const last = to === "acceptor" ? 0 : this.#threads.length - 1;
     const first = to === "udp" ? last : 0;
     for (let index = last; index >= first; index--) {
-      this.#threads[index]!.mail.send(command);
+      this.#threads[index]!.waiting.push(command);
+    }
+    if (!canWait(command) || ++this.#waiting >= WAITING_MAX) this.#flush();
+    else this.#sending ??= setImmediate(() => this.#flush());
+  }
+
+  /** To thread 0 last, since it makes use of what the others know. */
+  #flush(): void {
+    if (this.#sending !== undefined) clearImmediate(this.#sending);
+    this.#sending = undefined;
+    this.#waiting = 0;
+    for (const thread of this.#threads.toReversed()) {
+      if (thread.waiting.length === 0) continue;
+      thread.mail.send(thread.waiting);
+      thread.waiting = [];
     }
   }
 
@@ -103,9 +151,10 @@ export class DataThreads implements AsyncDisposable {
   async [Symbol.asyncDispose](): Promise<void> {
     if (this.#isClosing) return;
     this.#isClosing = true;
+    this.#flush();
     // One after another: what thread 0 has handed over must have arrived.
     for (const { mail, closed, worker } of this.#threads) {
-      mail.send({ type: "close" });
+      mail.send([{ type: "close" }]);
       await closed.promise;
       worker.terminate();
     }
@@ -168,7 +217,7 @@ export class DataThreads implements AsyncDisposable {
     worker.postMessage(start);
     const { wakeFd, mailCount } = start;
     const mail = new MailSender(this.#libc, { worker, wakeFd, mailCount });
-    return { worker, mail, closed };
+    return { worker, mail, waiting: [], closed };
   }
 
   #pipe(): { readFd: number; writeFd: number } {

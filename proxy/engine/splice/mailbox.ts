@@ -42,13 +42,12 @@ export class MailSender {
 
   /**
    * Whatever becomes visible to the thread after this returns (a connection
-   * that is made then, say), it acts on the command first.
+   * that is made then, say), it acts on the commands first.
    *
-   * A thread that was woken and has not looked yet need not be woken again: at
-   * the start of 10,000 Services that is nearly always so.
+   * A thread that was woken and has not looked yet need not be woken again.
    */
-  send(command: Command): void {
-    this.#worker.postMessage(command);
+  send(commands: readonly Command[]): void {
+    this.#worker.postMessage(commands);
     Atomics.add(this.#sent, 0, 1);
     if (Atomics.exchange(this.#sent, AWAKE, 1) === 1) return;
     this.#libc.call.write(this.#wakeFd, ONE, 8);
@@ -58,7 +57,7 @@ export class MailSender {
 /** The receiver's end. */
 export class Mailbox {
   readonly #sent: Int32Array;
-  #commands: Command[] = [];
+  #commands: readonly Command[] = [];
   #received = 0;
   #arrived: (() => void) | undefined;
 
@@ -67,9 +66,10 @@ export class Mailbox {
   }
 
   /** Call it with every message. */
-  receive(command: Command): void {
+  receive(commands: readonly Command[]): void {
     this.#received = (this.#received + 1) | 0; // wraps as Atomics.add does
-    this.#commands.push(command);
+    if (this.#commands.length === 0) this.#commands = commands;
+    else this.#commands = [...this.#commands, ...commands];
     this.#arrived?.();
   }
 

@@ -11,7 +11,9 @@ import { DataThread } from "./thread.ts";
 
 /** The part of a worker's global scope that is used here. */
 interface WorkerScope {
-  onmessage: ((event: MessageEvent<ThreadStart | Command>) => void) | null;
+  onmessage:
+    | ((event: MessageEvent<ThreadStart | readonly Command[]>) => void)
+    | null;
   postMessage(report: Report): void;
   close(): void;
 }
@@ -21,7 +23,9 @@ const scope = globalThis as unknown as WorkerScope;
 function begin(): void {
   let mailbox: Mailbox | undefined;
   scope.onmessage = ({ data }) => {
-    if (mailbox !== undefined) return mailbox.receive(data as Command);
+    if (mailbox !== undefined) {
+      return mailbox.receive(data as readonly Command[]);
+    }
     const start = data as ThreadStart;
     mailbox = new Mailbox(start.mailCount);
     run(start, mailbox);

@@ -74,6 +74,40 @@ testWith(
   },
 );
 
+testWith(
+  [ffi],
+  "splice tells a thread of many new ServicePorts at once, and of a change at once",
+  () => within(LIMIT_MS, tellMany()),
+);
+
+async function tellMany(): Promise<void> {
+  await using first = namedServer("first");
+  await using second = namedServer("second");
+  await using engine = engineOf(1);
+  await engine.ready;
+  const post = Worker.prototype.postMessage;
+  let messages = 0;
+  Worker.prototype.postMessage = function (...message) {
+    messages++;
+    return Reflect.apply(post, this, message);
+  };
+  try {
+    const forwarders = Array.from(
+      { length: 500 },
+      () => engine.forwarder(policy([first.address])),
+    );
+    const [one] = forwarders;
+    const { address } = await one!.listen(FREE_PORT, INTERNAL);
+    assert.equal(await askName(address), "first");
+    assert.ok(messages < 10, `${messages} messages`);
+    // No turn of the event loop lies between the update and the connection.
+    one!.update(policy([second.address]));
+    assert.equal(await askName(address), "second");
+  } finally {
+    Worker.prototype.postMessage = post;
+  }
+}
+
 async function disposeInUse(workers: number): Promise<void> {
   await using echo = echoServer();
   await using bulk = source();
