@@ -6,17 +6,23 @@
 import assert from "node:assert/strict";
 import type { Child } from "../support/child.ts";
 import { ffi } from "../support/ffi.ts";
-import { startKubePortal } from "../support/kube_portal.ts";
+import { runKubePortal, startKubePortal } from "../support/kube_portal.ts";
 import {
   LOOPBACK_SERVICE,
   loopbackService,
 } from "../support/loopback_service.ts";
+import { eventually } from "../support/loopback.ts";
 import { testWith } from "../support/needs.ts";
 import { type Namespace, netns, Network } from "../support/netns.ts";
 import { temporaryFolder } from "../support/temporary_folder.ts";
 
 const ENDPOINT = { ip: "127.0.0.77", port: 7070 };
 const RATE = 200;
+const CRASHES_MAX = 5;
+/** Of the restart after a crash, to the first answer. */
+const RESTART_MS = 1_000;
+/** `kube-portal version`, from start to end, on a machine that is not busy. */
+const VERSION_MS = 200;
 
 interface Stage {
   readonly node: Namespace;
@@ -195,6 +201,73 @@ testWith(
     assert.equal((await second.status).code, 0);
   },
 );
+
+/**
+ * How much longer than on a machine that is not busy a process takes to start: a
+ * restart is mostly that, and cannot be quicker.
+ */
+async function busyness(): Promise<number> {
+  const startedAt = performance.now();
+  await runKubePortal(["version"]);
+  return Math.max(1, (performance.now() - startedAt) / VERSION_MS);
+}
+
+/** Milliseconds from the start of the next process to the first answer. */
+async function answeredAfterCrash(
+  stage: Stage,
+  { old, clients, flags }: { old: Child; clients: Child; flags: string[] },
+): Promise<{ next: Child; ms: number }> {
+  old.kill("SIGKILL");
+  await old.ended;
+  const startedAt = Date.now();
+  const next = await stage.ready(...flags);
+  const answeredAfter = () =>
+    clients.output.split("\n").flatMap((line) => {
+      const [from, , , answer] = line.split(" ");
+      const begunAfter = Number(from) - startedAt;
+      return begunAfter >= 0 && answer === "node" ? [begunAfter] : [];
+    });
+  const [ms = NaN] = await eventually(
+    "somebody is answered",
+    () => Promise.resolve(answeredAfter().sort((a, b) => a - b)),
+    (found) => found.length > 0,
+  );
+  return { next, ms };
+}
+
+for (const engine of ["splice", "portable"] as const) {
+  testWith(
+    engine === "splice" ? [netns, ffi] : [netns],
+    `new connections succeed within a second of the restart after kill -9 (${engine})`,
+    async () => {
+      await using stack = new AsyncDisposableStack();
+      const stage = await stageOn(stack);
+      const flags = [`--engine=${engine}`];
+      let proxy = await stage.ready(...flags);
+      const { ip, port } = LOOPBACK_SERVICE;
+      const clients = stack.use(
+        stage.node.startDeno("test/support/load.ts", [
+          "10",
+          `tcp/${ip}/${port}`,
+        ]),
+      );
+      await clients.waitFor(" node ");
+      const waits: string[] = [];
+      let isInTime = false;
+      // A machine may be busy with something else now and then.
+      while (waits.length < CRASHES_MAX && !isInTime) {
+        const before = await busyness();
+        const crash = { old: proxy, clients, flags };
+        const { next, ms } = await answeredAfterCrash(stage, crash);
+        const times = Math.max(before, await busyness());
+        waits.push(`${ms} ms where all took ${times.toFixed(1)} times as long`);
+        isInTime = ms <= RESTART_MS * times;
+        proxy = next;
+      }
+      assert.ok(isInTime, waits.join("; "));
+    },
+  );
+}
 
 testWith(
   [netns],
