@@ -3,10 +3,10 @@
  * with the whole program on a node in a network namespace.
  */
 import assert from "node:assert/strict";
-import type { Child } from "../support/child.ts";
 import { ffi } from "../support/ffi.ts";
 import { program, testWith } from "../support/needs.ts";
-import { type Namespace, netns } from "../support/netns.ts";
+import { netns } from "../support/netns.ts";
+import { SteadyLoad } from "../support/steady_load.ts";
 import {
   NODE_PORTS,
   PORTS,
@@ -31,43 +31,10 @@ const CASES: readonly [StrategyName, ...string[]][] = [
   ["redirect, iptables-nft", "--engine=portable"],
 ];
 
-/** Clients of everything that is to go on, and none of which may fail. */
-class Load implements AsyncDisposable {
-  readonly #stack = new AsyncDisposableStack();
-  readonly #children: Child[] = [];
-
-  async begin(
-    from: Namespace,
-    ...args: readonly (string | number)[]
-  ): Promise<void> {
-    const script = "test/support/steady_client.ts";
-    const child = this.#stack.use(from.startDeno(script, args.map(String)));
-    this.#children.push(child);
-    await child.waitFor(/^heard /m);
-  }
-
-  /** @returns how many were answered */
-  async end(): Promise<number> {
-    let total = 0;
-    for (const child of this.#children) {
-      child.kill("SIGTERM");
-      await child.status;
-      await child.ended;
-      const [, answered = "", failed] =
-        /^(\d+) answered, (\d+) failed$/m.exec(child.output) ?? [];
-      assert.equal(failed, "0", child.output);
-      total += Number(answered);
-    }
-    return total;
-  }
-
-  async [Symbol.asyncDispose](): Promise<void> {
-    await this.#stack.disposeAsync();
-  }
-}
-
-async function loadOn({ node, pod2, outside }: SteeringStage): Promise<Load> {
-  const load = new Load();
+async function loadOn(
+  { node, pod2, outside }: SteeringStage,
+): Promise<SteadyLoad> {
+  const load = new SteadyLoad();
   await load.begin(pod2, WEB[0], PORTS.service, RATE.pod);
   await load.begin(outside, node.ipv4, NODE_PORTS.web, RATE.outside);
   await load.begin(node, "127.0.0.1", HEALTH_PORT, RATE.admin, "/healthz");
