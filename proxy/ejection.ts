@@ -13,12 +13,18 @@ export const EJECTION_MIN_MS = 1_000;
 /** Doubled with every trial that fails, up to this. */
 export const EJECTION_MAX_MS = 30_000;
 
+/** Somebody who was sent there. */
+export interface Visitor {
+  readonly ip: string;
+  readonly port: number;
+}
+
 interface Ejection {
   delayMs: number;
   /** When the delay began. */
   since: number;
-  /** A client was sent there to find out, and nobody has said what came of it. */
-  isOnTrial: boolean;
+  /** Who was sent there to find out, and has not said yet what came of it. */
+  trial: Visitor | undefined;
 }
 
 /**
@@ -31,7 +37,7 @@ interface Ejection {
  * 3. Any dial that is answered ends the ejection, and the next one begins with
  *    a second again.
  * 4. Dials that began before the ejection, or were made in spite of it, do not
- *    lengthen it when they fail.
+ *    lengthen it when they fail, during a trial neither.
  *
  * No timers: what is over is noticed when somebody comes by.
  */
@@ -69,26 +75,26 @@ export class Ejections {
   }
 
   /** A client is sent there; if a trial was due, this is it. */
-  chosen(key: string): void {
+  chosen(key: string, visitor: Visitor): void {
     const ejection = this.#ejected.get(key);
     if (ejection === undefined || !this.#isDue(ejection)) return;
     ejection.since = this.#clock.now();
-    ejection.isOnTrial = true;
+    ejection.trial = visitor;
   }
 
   /**
-   * A dial was refused, or timed out.
+   * A dial for this visitor was refused, or timed out.
    *
    * @returns milliseconds until the next trial, if this ejects it (again)
    */
-  failed(key: string): number | undefined {
+  failed(key: string, visitor: Visitor): number | undefined {
     const known = this.#ejected.get(key);
-    if (known?.isOnTrial === false) return undefined;
+    if (known !== undefined && !isSame(known.trial, visitor)) return undefined;
     const delayMs = known === undefined
       ? EJECTION_MIN_MS
       : Math.min(2 * known.delayMs, EJECTION_MAX_MS);
     const since = this.#clock.now();
-    this.#ejected.set(key, { delayMs, since, isOnTrial: false });
+    this.#ejected.set(key, { delayMs, since, trial: undefined });
     return delayMs;
   }
 
@@ -102,4 +108,8 @@ export class Ejections {
     const age = this.#clock.now() - since;
     return age < 0 || age >= delayMs;
   }
+}
+
+function isSame(one: Visitor | undefined, other: Visitor): boolean {
+  return one?.port === other.port && one.ip === other.ip;
 }

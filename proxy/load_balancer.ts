@@ -129,7 +129,7 @@ export class LoadBalancer {
       list,
       rotation.hasOther(passedOver) ? passedOver : tried,
     );
-    if (next !== undefined) this.#ejections.chosen(next.key);
+    if (next !== undefined) this.#ejections.chosen(next.key, client);
     return next?.endpoint;
   }
 
@@ -178,15 +178,15 @@ export class LoadBalancer {
   }
 
   /**
-   * A dial of it was refused, or timed out.
+   * A dial of it for this client was refused, or timed out.
    *
    * @returns for how many milliseconds it is ejected; `undefined`: it is not,
    *   or was before
    */
-  failed(key: string): number | undefined {
+  failed(key: string, client: ClientAddress): number | undefined {
     const isKnown = this.#ejections.has(key);
     if (!isKnown && !this.#canBeSpared(key)) return undefined;
-    return this.#ejections.failed(key);
+    return this.#ejections.failed(key, client);
   }
 
   /**

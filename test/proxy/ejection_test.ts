@@ -2,6 +2,7 @@ import assert from "node:assert/strict";
 import fc from "fast-check";
 import {
   type BalancingPolicy,
+  type ClientAddress,
   endpointKey,
   LoadBalancer,
 } from "../../proxy/load_balancer.ts";
@@ -24,15 +25,23 @@ function ejectable(numbers: string, more: Partial<BalancingPolicy> = {}) {
   const balancer = new LoadBalancer(balancing(endpoints(numbers), more), {
     clock,
   });
-  const pick = (tried = "", from = 1) =>
-    numberOf(balancer.pick(client(from), "internal", keysOf(tried)));
+  // Number of an endpoint → who was sent there.
+  const sent = new Map<string, ClientAddress[]>();
+  const pick = (tried = "", from = 1) => {
+    const who = client(from);
+    const picked = numberOf(balancer.pick(who, "internal", keysOf(tried)));
+    sent.set(picked, [...sent.get(picked) ?? [], who]);
+    return picked;
+  };
   return {
     clock,
     balancer,
     pick,
     picks: (count: number) =>
       Array.from({ length: count }, () => pick()).join(""),
-    failed: (number: string) => balancer.failed(key(number)),
+    /** The dial of the latest who was sent there, or of another one. */
+    failed: (number: string, index = -1) =>
+      balancer.failed(key(number), sent.get(number)?.at(index) ?? client()),
     answered: (number: string) => balancer.answered(key(number)),
     update: (numbers: string, more: Partial<BalancingPolicy> = {}) =>
       balancer.update(balancing(endpoints(numbers), more)),
@@ -40,52 +49,66 @@ function ejectable(numbers: string, more: Partial<BalancingPolicy> = {}) {
   };
 }
 
+const ONE = client(1);
+
 Deno.test("Ejections: 1 s, doubled by each failed trial, up to 30 s, and from 1 s again after an answer", () => {
   const clock = new FakeClock();
   const ejections = new Ejections(clock);
   for (const seconds of [1, 2, 4, 8, 16, 30, 30]) {
-    assert.equal(ejections.failed("a"), seconds * 1_000);
+    assert.equal(ejections.failed("a", ONE), seconds * 1_000);
     assert.equal(ejections.until("a"), clock.now() + seconds * 1_000);
     clock.jump(seconds * 1_000 - 1);
     assert.ok(ejections.keepsOut("a"));
     clock.jump(1);
     assert.ok(!ejections.keepsOut("a"), "a trial is due");
-    ejections.chosen("a");
+    ejections.chosen("a", ONE);
   }
   assert.equal(ejections.answered("a"), true);
   assert.equal(ejections.answered("a"), false);
   assert.equal(ejections.size, 0);
-  assert.equal(ejections.failed("a"), 1_000);
+  assert.equal(ejections.failed("a", ONE), 1_000);
 });
 
 Deno.test("Ejections: one trial at a time, and another if nothing is heard of it", () => {
   const clock = new FakeClock();
   const ejections = new Ejections(clock);
-  ejections.failed("a");
+  ejections.failed("a", ONE);
   clock.jump(1_000);
-  ejections.chosen("a");
+  ejections.chosen("a", ONE);
   assert.ok(ejections.keepsOut("a"), "others stay away meanwhile");
   clock.jump(999);
   assert.ok(ejections.keepsOut("a"));
   clock.jump(1);
   assert.ok(!ejections.keepsOut("a"), "its client left");
-  ejections.chosen("a");
-  assert.equal(ejections.failed("a"), 2_000);
+  ejections.chosen("a", ONE);
+  assert.equal(ejections.failed("a", ONE), 2_000);
 });
 
 Deno.test("Ejections: dials from before, or made in spite of it, lengthen nothing", () => {
   const clock = new FakeClock();
   const ejections = new Ejections(clock);
-  assert.equal(ejections.failed("a"), 1_000);
-  ejections.chosen("a");
-  assert.equal(ejections.failed("a"), undefined);
+  assert.equal(ejections.failed("a", ONE), 1_000);
+  ejections.chosen("a", ONE);
+  assert.equal(ejections.failed("a", ONE), undefined);
   assert.equal(ejections.until("a"), clock.now() + 1_000);
+});
+
+Deno.test("Ejections: a dial from before that fails during a trial lengthens nothing, and the trial's does", () => {
+  const { clock, pick, failed } = ejectable("12");
+  assert.equal(pick("2"), "1");
+  assert.equal(pick("2"), "1");
+  assert.equal(failed("1", 0), 1_000);
+  clock.jump(1_000);
+  assert.equal(pick("2"), "1");
+  assert.equal(failed("1", 1), undefined, "a late one");
+  assert.equal(pick(), "2", "the trial still runs");
+  assert.equal(failed("1", 2), 2_000);
 });
 
 Deno.test("Ejections: a clock that is set back makes a trial due, not an age to wait", () => {
   const clock = new FakeClock();
   const ejections = new Ejections(clock);
-  ejections.failed("a");
+  ejections.failed("a", ONE);
   clock.jump(-3_600_000);
   assert.ok(!ejections.keepsOut("a"));
 });
@@ -211,7 +234,7 @@ Deno.test("LoadBalancer: whatever fails and answers, n·k picks visit each of th
         const balancer = new LoadBalancer(balancing(list), { clock });
         for (const { key: number, happens } of steps) {
           const one = `10.0.0.${number}:8080`;
-          if (happens === "failed") balancer.failed(one);
+          if (happens === "failed") balancer.failed(one, client(1));
           else if (happens === "answered") balancer.answered(one);
           else balancer.pick(client(), "internal", NOTHING_TRIED);
         }
@@ -244,10 +267,11 @@ Deno.test("LoadBalancer: however time passes, a dead endpoint costs no more than
       let slow = 0;
       for (const pause of pauses) {
         clock.jump(pause);
-        const one = balancer.pick(client(), "internal", NOTHING_TRIED)!;
+        const who = client();
+        const one = balancer.pick(who, "internal", NOTHING_TRIED)!;
         if (numberOf(one) !== "1") continue;
         slow++;
-        balancer.failed(endpointKey(one));
+        balancer.failed(endpointKey(one), who);
       }
       // 1 + 2 + 4 + 8 + 16 s, then one every 30 s.
       const seconds = (clock.now() - begin) / 1_000;

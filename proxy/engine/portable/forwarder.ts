@@ -228,7 +228,7 @@ export class PortableForwarder implements Forwarder {
           "Cannot dial endpoint; trying the next",
           { endpoint: key, ...failure },
         );
-        const ejectedMs = this.#balancer.failed(key);
+        const ejectedMs = this.#balancer.failed(key, arrival.client);
         if (ejectedMs !== undefined) this.#report(ejected(key, ejectedMs));
       },
     });

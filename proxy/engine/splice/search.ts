@@ -69,7 +69,11 @@ export interface SearchOwner {
   ): Endpoint | undefined;
   dialled(endpoint: Endpoint): void;
   /** @param cause undefined: the client left, nobody failed */
-  dialFailed(endpoint: Endpoint, cause: DialFailure | undefined): void;
+  dialFailed(
+    search: Search,
+    endpoint: Endpoint,
+    cause: DialFailure | undefined,
+  ): void;
   /** Owns both sockets from here on, which the poller watches. */
   connected(search: Search, pair: Pair, to: Endpoint): void;
   /** The client was reset. `reason` undefined: it left by itself. */
@@ -195,7 +199,7 @@ export class Search extends Timed implements EventHandler, Rostered {
       const failure = { type: "refused", cause: OWN_ADDRESS } as const;
       this.#owner.dialled(endpoint);
       this.#dialFailed(failure);
-      this.#owner.dialFailed(endpoint, failure);
+      this.#owner.dialFailed(this, endpoint, failure);
       return false;
     }
     const { sockaddr } = endpoint;
@@ -320,7 +324,7 @@ export class Search extends Timed implements EventHandler, Rostered {
     this.#tools.timers.clear(this);
     this.#tools.poller.close(this.#dialFd);
     this.#dialFd = -1;
-    this.#owner.dialFailed(this.#endpoint!, failure);
+    this.#owner.dialFailed(this, this.#endpoint!, failure);
   }
 
   #end(reason?: SearchFailure, cause?: string): void {

@@ -205,7 +205,11 @@ export class ServicePort implements SearchOwner {
     this.#balancer.opened(endpoint.key);
   }
 
-  dialFailed(endpoint: Endpoint, failure: DialFailure | undefined): void {
+  dialFailed(
+    { arrival: { client } }: Search,
+    endpoint: Endpoint,
+    failure: DialFailure | undefined,
+  ): void {
     endpoint.undialled();
     this.#balancer.closed(endpoint.key);
     if (failure !== undefined) {
@@ -217,7 +221,7 @@ export class ServicePort implements SearchOwner {
         message: "Cannot dial endpoint; trying the next",
         properties: { endpoint: endpoint.key, ...failure },
       });
-      const forMs = this.#balancer.failed(endpoint.key);
+      const forMs = this.#balancer.failed(endpoint.key, client);
       if (forMs !== undefined) {
         this.#host.log(this.#port, ejected(endpoint.key, forMs));
         this.#showEjection(endpoint);

@@ -111,9 +111,9 @@ export class UdpChoice {
     this.#forgetIfGone(endpoint);
   }
 
-  /** It refused, or cannot be sent to. */
-  failed(endpoint: Endpoint): void {
-    const forMs = this.#balancer.failed(endpoint.key);
+  /** It refused this client, or cannot be sent to. */
+  failed(endpoint: Endpoint, client: ClientAddress): void {
+    const forMs = this.#balancer.failed(endpoint.key, client);
     if (forMs === undefined) return;
     this.#options.log(ejected(endpoint.key, forMs));
     this.#showEjection(endpoint);

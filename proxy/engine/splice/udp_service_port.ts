@@ -6,7 +6,7 @@
  *
  * @module
  */
-import { endpointKey } from "../../load_balancer.ts";
+import { type ClientAddress, endpointKey } from "../../load_balancer.ts";
 import type {
   ForwardingPolicy,
   ListenAddress,
@@ -230,7 +230,7 @@ export class UdpServicePort implements UdpReceiver, FlowOwner {
         : this.#openTo(endpoint, client, { ...cause, tried });
       if (typeof opened !== "string") return opened;
       tried.add(endpoint.key);
-      this.#cannotSend(endpoint, opened);
+      this.#cannotSend(endpoint, address, opened);
     }
   }
 
@@ -344,7 +344,8 @@ export class UdpServicePort implements UdpReceiver, FlowOwner {
 
   /** Its endpoint cannot be reached: what it has not answered is another's. */
   #passOn(flow: UdpFlow, rest: Datagrams, cause: string): void {
-    this.#cannotSend(flow.endpoint, cause);
+    const address = decodeSockaddr(flow.client.sockaddr);
+    this.#cannotSend(flow.endpoint, address, cause);
     this.#end(flow, "refused");
     const datagrams = [...flow.kept(this.#host.kept), ...rest];
     if (datagrams.length === 0) return;
@@ -352,9 +353,13 @@ export class UdpServicePort implements UdpReceiver, FlowOwner {
     this.#deliver(flow.client, datagrams, { tried, madeRoom: false });
   }
 
-  #cannotSend(endpoint: Endpoint, cause: string): void {
+  #cannotSend(
+    endpoint: Endpoint,
+    client: ClientAddress,
+    cause: string,
+  ): void {
     this.#account.notSent(endpoint, cause);
-    this.#choice.failed(endpoint);
+    this.#choice.failed(endpoint, client);
   }
 
   #works(flow: UdpFlow): void {
