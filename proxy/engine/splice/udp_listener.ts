@@ -57,6 +57,7 @@ export class UdpListener implements EventHandler {
   readonly #isIpv4: boolean;
   readonly #names = new NameMemory();
   readonly #resume: Timer;
+  #isClosed = false;
 
   /** Owns the socket. */
   constructor(fd: number, options: UdpListenerOptions) {
@@ -76,7 +77,13 @@ export class UdpListener implements EventHandler {
     this.#options.poller.giveAway(this.fd);
   }
 
+  /** Nothing can be answered from it. */
+  get isClosed(): boolean {
+    return this.#isClosed;
+  }
+
   close(): void {
+    this.#isClosed = true;
     this.#options.timers.clear(this.#resume);
     // Another process may have it too: then closing it ends no events.
     this.#options.poller.giveAway(this.fd);

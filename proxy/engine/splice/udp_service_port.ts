@@ -1,45 +1,30 @@
 /**
  * A UDP ServicePort in its data thread. In: runs of datagrams of clients. Out:
  * the same at endpoints, and the answers, from the address that was asked. Read
- * it top down to follow a datagram: received, its flow found or made, sent,
- * answered, or refused; at the end, how flows end.
+ * it top down to follow a datagram: received, its flow found or made
+ * (`udp_opening.ts`), sent, answered, or refused; at the end, how flows end.
  *
  * @module
  */
-import { type ClientAddress, endpointKey } from "../../load_balancer.ts";
+import { endpointKey } from "../../load_balancer.ts";
 import type {
   ForwardingPolicy,
   ListenAddress,
   ListenOptions,
 } from "../engine.ts";
-import { OWN_ADDRESS } from "../own_addresses.ts";
 import { type FlowExpiry, FlowTable } from "../udp_flows.ts";
-import type { Endpoint } from "./endpoint.ts";
-import { EAGAIN, EINTR, errnoText, isExhausted } from "./errors.ts";
+import { EAGAIN, EINTR, errnoText } from "./errors.ts";
 import { decodeSockaddr } from "./layouts.ts";
-import { EPOLLIN } from "./libc.ts";
 import { PORT_CELLS } from "./shared_counters.ts";
 import { socketError } from "./socket.ts";
 import { Timer } from "./timers.ts";
 import { UdpAccount } from "./udp_account.ts";
 import { UdpChoice } from "./udp_choice.ts";
-import { type FlowOwner, type UdpClient, UdpFlow } from "./udp_flow.ts";
+import type { FlowOwner, UdpClient, UdpFlow } from "./udp_flow.ts";
 import type { UdpHost } from "./udp_host.ts";
 import { UdpListener, type UdpReceiver } from "./udp_listener.ts";
+import { type Datagrams, type Tried, UdpOpener } from "./udp_opening.ts";
 import { type Run, runOfCopies, runOfSlots, sendRun } from "./udp_sending.ts";
-import { openFlowSocket } from "./udp_socket.ts";
-
-type Datagrams = readonly Uint8Array<ArrayBuffer>[];
-
-/** How a flow comes to be asked for. */
-interface Cause {
-  /** What it is for, if that has to wait. */
-  readonly datagrams: () => Datagrams;
-  /** Endpoints that they could not be sent to. */
-  readonly tried: ReadonlySet<string>;
-  /** A flow was ended already to make room for theirs. */
-  readonly madeRoom: boolean;
-}
 
 /**
  * What an endpoint that never answers (of syslog, say) has to take without a
@@ -59,7 +44,7 @@ export class UdpServicePort implements UdpReceiver, FlowOwner {
   readonly #expiry = new Timer(() => this.#expire?.());
   #expire: (() => void) | undefined;
   readonly #listeners = new Map<number, UdpListener>();
-  #policy: ForwardingPolicy;
+  readonly #opener: UdpOpener;
   #isClosed = false;
 
   /** @param options.lines the numbers of its two counter lines */
@@ -75,7 +60,6 @@ export class UdpServicePort implements UdpReceiver, FlowOwner {
     const { counters, timers, limits, timeoutMs, now, log } = host;
     this.#port = port;
     this.#host = host;
-    this.#policy = policy;
     this.#account = new UdpAccount(port, { counters, lines, log });
     this.#choice = new UdpChoice(policy, {
       counters,
@@ -97,6 +81,15 @@ export class UdpServicePort implements UdpReceiver, FlowOwner {
       limits,
       expire: (flow, why) => this.#expired(flow, why),
     });
+    this.#opener = new UdpOpener(policy, {
+      host,
+      account: this.#account,
+      choice: this.#choice,
+      flows: this.#flows,
+      owner: this,
+      deliver: (client, datagrams, tried) =>
+        this.#deliver(client, datagrams, tried),
+    });
   }
 
   /**
@@ -110,7 +103,7 @@ export class UdpServicePort implements UdpReceiver, FlowOwner {
       readonly lines: ReadonlyMap<string, number>;
     },
   ): void {
-    this.#policy = policy;
+    this.#opener.policy = policy;
     this.#choice.update(policy, options);
     const serving = new Set(policy.endpoints.serving.map(endpointKey));
     for (const flow of this.#flows.values()) {
@@ -180,105 +173,25 @@ export class UdpServicePort implements UdpReceiver, FlowOwner {
       );
     };
     const flow = known ??
-      this.#open(client(), { datagrams, tried: NONE, madeRoom: false });
+      this.#opener.open(client(), { datagrams, tried: NONE, madeRoom: false });
     if (flow === undefined) return;
     this.#send(flow, runOfSlots(batch, range, flow.fd), view);
   }
 
   /** By the client's flow, or a new one. */
-  #deliver(client: UdpClient, datagrams: Datagrams, cause: {
-    readonly tried: ReadonlySet<string>;
-    readonly madeRoom: boolean;
-  }): void {
-    if (this.#isClosed) return;
+  #deliver(client: UdpClient, datagrams: Datagrams, cause: Tried): void {
+    // It may have waited for the end of the round in which that happened.
+    if (this.#isClosed || client.listener.isClosed) return;
     const known = client.listener.flows.get(client.key);
     // Other datagrams of this client chose that endpoint meanwhile.
     if (known !== undefined && cause.tried.has(known.endpoint.key)) {
       return this.#account.failed("refused");
     }
     const flow = known ??
-      this.#open(client, { datagrams: () => datagrams, ...cause });
+      this.#opener.open(client, { datagrams: () => datagrams, ...cause });
     if (flow === undefined) return;
     const run = runOfCopies(this.#host.libc, datagrams, flow.fd);
     this.#send(flow, run, (at) => datagrams[at]!);
-  }
-
-  #open(client: UdpClient, cause: Cause): UdpFlow | undefined {
-    const account = this.#account;
-    const address = decodeSockaddr(client.sockaddr);
-    if (cause.tried.size === 0 && !cause.madeRoom) account.arrived();
-    const { clusterSources, ownAddresses } = this.#host;
-    const list = client.listener.admission.listFor(address.ip, clusterSources);
-    if (list === undefined) {
-      account.turnedAway(address, "its address is in no source range");
-      return undefined;
-    }
-    if (this.#policy.endpoints[list].length === 0) {
-      account.turnedAway(address, `no endpoint for ${list} clients`);
-      return undefined;
-    }
-    const tried = new Set(cause.tried);
-    for (;;) {
-      const endpoint = this.#choice.pick(address, list, tried);
-      if (endpoint === undefined) {
-        account.failed("refused");
-        return undefined;
-      }
-      // It would lead back here; then it counts as one that cannot be sent to.
-      const opened = ownAddresses.has(endpoint.key)
-        ? OWN_ADDRESS
-        : this.#openTo(endpoint, client, { ...cause, tried });
-      if (typeof opened !== "string") return opened;
-      tried.add(endpoint.key);
-      this.#cannotSend(endpoint, address, opened);
-    }
-  }
-
-  /** A flow; why this endpoint cannot have one; or undefined, if none can. */
-  #openTo(
-    endpoint: Endpoint,
-    client: UdpClient,
-    cause: Cause,
-  ): UdpFlow | string | undefined {
-    const { libc, poller, reservedFrom } = this.#host;
-    const { fd, errno } = openFlowSocket(libc, endpoint.sockaddr);
-    if (fd === -1) {
-      if (!isExhausted(errno)) return errnoText(errno);
-      return this.#makeRoom(client, cause, errnoText(errno));
-    }
-    const flow = new UdpFlow(client, {
-      owner: this,
-      endpoint,
-      fd,
-      tried: cause.tried,
-      now: this.#host.now(),
-    });
-    if (fd >= reservedFrom || !poller.add(fd, EPOLLIN, flow)) {
-      libc.call.close(fd);
-      return this.#makeRoom(client, cause, "few descriptors are left");
-    }
-    this.#flows.add(flow);
-    client.listener.flows.set(client.key, flow);
-    this.#account.opened();
-    this.#choice.opened(endpoint);
-    return flow;
-  }
-
-  /**
-   * Out of descriptors: the oldest flow gives up its own, at the end of this
-   * round. Only once for a datagram: what we freed, others may have taken.
-   */
-  #makeRoom(client: UdpClient, cause: Cause, why: string): undefined {
-    const freed = cause.madeRoom ? undefined : this.#host.limits.evictOldest();
-    if (freed === undefined) {
-      this.#account.failed("exhausted", why);
-      return undefined;
-    }
-    const datagrams = cause.datagrams();
-    const { tried } = cause;
-    this.#host.afterRound(() =>
-      this.#deliver(client, datagrams, { tried, madeRoom: true })
-    );
   }
 
   /** @param view memory that begins with the datagram */
@@ -345,21 +258,12 @@ export class UdpServicePort implements UdpReceiver, FlowOwner {
   /** Its endpoint cannot be reached: what it has not answered is another's. */
   #passOn(flow: UdpFlow, rest: Datagrams, cause: string): void {
     const address = decodeSockaddr(flow.client.sockaddr);
-    this.#cannotSend(flow.endpoint, address, cause);
+    this.#opener.cannotSend(flow.endpoint, address, cause);
     this.#end(flow, "refused");
     const datagrams = [...flow.kept(this.#host.kept), ...rest];
     if (datagrams.length === 0) return;
     const tried = new Set(flow.tried).add(flow.endpoint.key);
     this.#deliver(flow.client, datagrams, { tried, madeRoom: false });
-  }
-
-  #cannotSend(
-    endpoint: Endpoint,
-    client: ClientAddress,
-    cause: string,
-  ): void {
-    this.#account.notSent(endpoint, cause);
-    this.#choice.failed(endpoint, client);
   }
 
   #works(flow: UdpFlow): void {
