@@ -98,8 +98,14 @@ export function cannotListen(
   { address, advice }: { address: BindAddress; advice: string },
 ): UserError {
   const where = formatHostPort(address.ip, address.port);
-  const why = error instanceof Deno.errors.AddrInUse
-    ? "it is in use by another process"
-    : errorLine(error);
-  return new UserError(`Cannot listen on ${where}: ${why}; ${advice}`);
+  return error instanceof Deno.errors.AddrInUse
+    ? new AddressTakenError(
+      `Cannot listen on ${where}: it is in use by another process; ${advice}`,
+    )
+    : new UserError(
+      `Cannot listen on ${where}: ${errorLine(error)}; ${advice}`,
+    );
 }
+
+/** Another process listens there. */
+export class AddressTakenError extends UserError {}

@@ -31,6 +31,7 @@ import { allFlags, readRunFlags } from "./run_flags.ts";
 import { saySettings, writeConfiguration } from "./say_settings.ts";
 import { writeEvents } from "./service_events.ts";
 import { HandedSockets, HandOver } from "./hand_over.ts";
+import { namingWhoSteers } from "./second_run.ts";
 import { loadSettings } from "./settings.ts";
 import { untilSignal } from "./signals.ts";
 import type {
@@ -126,7 +127,9 @@ export async function runCommand(args: readonly string[]): Promise<number> {
     after: handOver.mayServe,
     sockets,
   });
-  if (healthHardFail && !handOver.mayServe) await server?.listening;
+  if (healthHardFail && !handOver.mayServe) {
+    await namingWhoSteers(server?.listening);
+  }
 
   const { mode } = config;
   logger.info(`kube-portal v${VERSION}: ${mode} proxy mode`, {

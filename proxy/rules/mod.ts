@@ -176,7 +176,7 @@ export async function lockToSteer(
   const lock = await takeLock("steer");
   if (!isHeld(lock)) return lock;
   throw new SteeringError(
-    `Cannot steer: kube-portal (${lock.heldBy}) does so on this machine already; stop it first, or choose --steer none`,
+    `Cannot steer: kube-portal (${lock.heldBy}) does so on this machine already; stop it first, or replace it with --take-over`,
   );
 }
 

@@ -216,13 +216,19 @@ async function assertOneAtATime(
     "--metrics-bind-address=",
     `--manifests=${stage.manifests}`,
   );
+  const flagless = await run(stage, `--manifests=${stage.manifests}`);
   const cleanup = await run(stage, "cleanup");
   const holder = `kube-portal (pid ${proxy.pid})`;
-  assert.deepEqual([second, cleanup], [
+  assert.deepEqual([second, flagless, cleanup], [
     {
       code: 1,
       output:
-        `kube-portal: Cannot steer: ${holder} does so on this machine already; stop it first, or choose --steer none\n`,
+        `kube-portal: Cannot steer: ${holder} does so on this machine already; stop it first, or replace it with --take-over\n`,
+    },
+    {
+      code: 1,
+      output:
+        `kube-portal: Cannot listen on 0.0.0.0:10256: it is in use by another process; choose another with --healthz-bind-address; ${holder} steers this machine: stop it first, or replace it with --take-over\n`,
     },
     {
       code: 1,

@@ -216,7 +216,7 @@ Deno.test("chooseSteering() and cleanupSteering() say who holds the lock, and ch
     {
       name: "SteeringError",
       message:
-        "Cannot steer: kube-portal (pid 7) does so on this machine already; stop it first, or choose --steer none",
+        "Cannot steer: kube-portal (pid 7) does so on this machine already; stop it first, or replace it with --take-over",
     },
   );
   lock.holders.push({ heldBy: "pid 7", purpose: "steer" });
