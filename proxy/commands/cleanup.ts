@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { cleanupSteering } from "../rules/mod.ts";
+import { cleanupSteering, type TakeLock } from "../rules/mod.ts";
 import { cleanupKernelModes } from "../rules/modes/mod.ts";
 import { CLEANUP_FLAGS } from "./flag_tables.ts";
 import { parseFlags } from "./flags.ts";
@@ -14,9 +14,23 @@ const TIMEOUT_MS = 120_000;
 
 export async function cleanupCommand(args: readonly string[]): Promise<number> {
   await setupLogging(parseFlags(args, CLEANUP_FLAGS));
-  const signal = AbortSignal.timeout(TIMEOUT_MS);
-  await cleanupSteering({ signal });
-  await cleanupKernelModes({ signal });
+  await removeSteering(AbortSignal.timeout(TIMEOUT_MS));
   print("Nothing of kube-portal's steering is left on this machine.\n");
   return 0;
+}
+
+/**
+ * Everything that any run, in any mode, has left.
+ *
+ * @param takeLock for who has the machine already
+ * @throws {SteeringError} or {CommandError} if some of it is still there, or a
+ *   process that lives is using it
+ */
+export async function removeSteering(
+  signal: AbortSignal,
+  takeLock?: TakeLock,
+): Promise<void> {
+  const lock = takeLock === undefined ? {} : { takeLock };
+  await cleanupSteering({ signal, ...lock });
+  await cleanupKernelModes({ signal });
 }

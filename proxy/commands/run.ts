@@ -15,7 +15,8 @@ import { interfaceAddresses, type SteeringRequest } from "../rules/mod.ts";
 import { isKernelMode } from "../rules/modes/mod.ts";
 import type { KernelMode } from "../rules/modes/mode_input.ts";
 import { healthApp } from "../status/server.ts";
-import { cleanupCommand } from "./cleanup.ts";
+import { cleanupCommand, removeSteering } from "./cleanup.ts";
+import { errorLine } from "./errors.ts";
 import { descriptorLimit } from "./descriptor_limit.ts";
 import { RUN_FLAGS } from "./flag_tables.ts";
 import { parseGivenFlags } from "./flags.ts";
@@ -293,11 +294,13 @@ export async function runCommand(args: readonly string[]): Promise<number> {
       await stay(signalled, handOver);
     }
   } else {
-    const steering = await proxy.stop(cut);
+    const stage = await proxy.stop(cut);
     drained.abort();
     for (const each of servers) await each[Symbol.asyncDispose]();
     if (flags["cleanup-on-exit"]) {
-      await steering?.cleanup(AbortSignal.timeout(CLEANUP_TIMEOUT_MS));
+      const signal = AbortSignal.timeout(CLEANUP_TIMEOUT_MS);
+      if (stage === undefined) await removeHalfStarted(signal);
+      else await stage.cleanup(signal);
     }
   }
   // Until now nobody else could take what is there for leftovers.
@@ -321,6 +324,16 @@ async function stay(
   await Promise.race([signalled, alone]);
   leaving.abort();
   await alone;
+}
+
+/** Told to stop while steering was put up: what is there has no owner. */
+async function removeHalfStarted(signal: AbortSignal): Promise<void> {
+  try {
+    await removeSteering(signal);
+  } catch (error) {
+    // Somebody else steers, or there were no rights to begin with.
+    logger.warn("Steering is not cleaned up", { reason: errorLine(error) });
+  }
 }
 
 const CLEANUP_TIMEOUT_MS = 10_000;

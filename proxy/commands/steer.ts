@@ -64,7 +64,12 @@ export async function steer(
       choice.rejected.map(({ name, why }) => [`not_${name}`, why]),
     ),
   });
-  if (choice.steering.name !== "none") await warnOfKubeProxy(signal);
+  try {
+    if (choice.steering.name !== "none") await warnOfKubeProxy(signal);
+  } catch (error) {
+    choice.lock?.[Symbol.dispose]();
+    throw error;
+  }
   return choice;
 }
 

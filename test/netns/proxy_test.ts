@@ -244,6 +244,33 @@ testWith(
       await stop(third);
       assert.deepEqual(await allRoutes(node), untouched);
     });
+    await t.step("and so it does if told to stop while it starts", async () => {
+      // Asked for what kube-proxy has left, when the routes are there.
+      await folder.write(
+        "nft",
+        `#!/bin/sh
+ip route show table local proto 107 | grep -q . && mkdir "\${0%/*}/asked" 2>/dev/null && exec sleep 60
+PATH="\${PATH#*:}" exec nft "$@"
+`,
+        { mode: 0o755 },
+      );
+      await using fourth = startKubePortal([
+        "--steer=route",
+        "--healthz-bind-address=",
+        ...args,
+        "--cleanup-on-exit",
+      ], {
+        namespace: node,
+        prefix: ["/usr/bin/env", `PATH=${folder.path}:${Deno.env.get("PATH")}`],
+      });
+      await eventually(
+        "its routes",
+        () => routes(node),
+        (all) => all.length === 2,
+      );
+      await stop(fourth);
+      assert.deepEqual(await allRoutes(node), untouched, fourth.output);
+    });
   },
 );
 
