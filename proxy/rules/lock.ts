@@ -11,6 +11,7 @@
  * @module
  */
 import { getLogger } from "@std/log";
+import { SteeringError } from "../steering.ts";
 
 const logger = getLogger("rules");
 
@@ -80,6 +81,54 @@ export async function takeSteeringLock(
   }
   return parseAnswer("");
 }
+
+export interface LockOptions {
+  readonly signal: AbortSignal;
+  /** Default: the machine's. */
+  readonly takeLock?: TakeLock;
+}
+
+/**
+ * Takes the machine for whoever leads packets on it, in any mode. A cleanup is
+ * waited for.
+ *
+ * @throws {SteeringError} if another process steers
+ */
+export async function lockToSteer(options: LockOptions): Promise<SteeringLock> {
+  const lock = await takeAfterCleanups("steer", options);
+  if (!isHeld(lock)) return lock;
+  throw new SteeringError(
+    `Cannot steer: kube-portal (${lock.heldBy}) does so on this machine already; stop it first, or replace it with --take-over`,
+  );
+}
+
+/**
+ * Takes the machine for a cleanup. Another one is waited for.
+ *
+ * @throws {SteeringError} if a process steers
+ */
+export async function lockToClean(options: LockOptions): Promise<SteeringLock> {
+  const lock = await takeAfterCleanups("clean", options);
+  if (!isHeld(lock)) return lock;
+  throw new SteeringError(
+    `Cannot clean up: kube-portal (${lock.heldBy}) is steering this machine; stop it first`,
+  );
+}
+
+/** @returns the holder, if that is one who steers */
+async function takeAfterCleanups(
+  purpose: LockPurpose,
+  { signal, takeLock = takeSteeringLock }: LockOptions,
+): Promise<SteeringLock | LockHolder> {
+  for (;;) {
+    signal.throwIfAborted();
+    const lock = await takeLock(purpose);
+    if (!isHeld(lock) || lock.purpose === "steer") return lock;
+    await new Promise((resolve) => setTimeout(resolve, CLEANUP_POLL_MS));
+  }
+}
+
+const CLEANUP_POLL_MS = 50;
 
 /** Who has the lock now, without taking it; undefined if nobody has. */
 export function steeringLockHolder(

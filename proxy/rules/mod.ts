@@ -1,7 +1,7 @@
 /**
  * Chooses the steering strategy for this machine, starts it, and says why not
- * another; and takes away what any strategy may have left. The wiring calls it;
- * the core sees only the `Steering` that comes out.
+ * another. The wiring calls it; the core sees only the `Steering` that comes
+ * out.
  *
  * @module
  */
@@ -14,16 +14,11 @@ import {
   type SteeringName,
 } from "../steering.ts";
 import { type CommandRunner, systemRunner } from "./command.ts";
-import {
-  isHeld,
-  type SteeringLock,
-  type TakeLock,
-  takeSteeringLock,
-} from "./lock.ts";
+import { removeOthers } from "./cleanup.ts";
+import { lockToSteer, type SteeringLock, type TakeLock } from "./lock.ts";
 import { interfaceAddresses, isLocalByItself, NoSteering } from "./none.ts";
 import { DEFAULT_PROXY_PORTS, type PortRange } from "./proxy_ports.ts";
 import { PortalSteering } from "./portal.ts";
-import { removePortal } from "./portal_namespace.ts";
 import { type ProbePortal, probePortal } from "./portal_probe.ts";
 import { RedirectSteering } from "./redirect.ts";
 import { RouteSteering } from "./route.ts";
@@ -35,8 +30,10 @@ const logger = getLogger("rules");
 
 export { interfaceAddresses } from "./none.ts";
 export { whyUnreached } from "./route_reach.ts";
+export { cleanupSteering } from "./cleanup.ts";
 export { LEFTOVERS_ADVICE, readLeftovers } from "./kube_proxy_leftovers.ts";
 export {
+  lockToSteer,
   type SteeringLock,
   steeringLockHolder,
   type TakeLock,
@@ -165,21 +162,6 @@ async function chooseLocked(
 
 const NO_LOCK: SteeringLock = { [Symbol.dispose]: () => {} };
 
-/**
- * Takes the machine for whoever leads packets on it, in any mode.
- *
- * @throws {SteeringError} if another process has it
- */
-export async function lockToSteer(
-  { takeLock = takeSteeringLock }: { takeLock?: TakeLock } = {},
-): Promise<SteeringLock> {
-  const lock = await takeLock("steer");
-  if (!isHeld(lock)) return lock;
-  throw new SteeringError(
-    `Cannot steer: kube-portal (${lock.heldBy}) does so on this machine already; stop it first, or replace it with --take-over`,
-  );
-}
-
 async function onlyNone(
   why: string,
   options: SteeringOptions,
@@ -214,31 +196,6 @@ async function firstThatStarts(
     }
   }
   throw last;
-}
-
-/**
- * What an earlier run by another strategy has left, where it would lead packets
- * away from this one: routes of `route` answer on ports that nobody serves.
- */
-async function removeOthers(
-  name: SteeringName,
-  { signal, runner = systemRunner, os = Deno.build.os }: SteeringOptions,
-): Promise<void> {
-  try {
-    if (name === "portal") {
-      const redirect = new RedirectSteering({ runner, os });
-      if (await redirect.isInstalled(signal)) await redirect.cleanup(signal);
-    }
-    if (name === "portal" || name === "redirect") {
-      await new RouteSteering({ ...NOTHING_KNOWN, runner, os }).cleanup(signal);
-    }
-    if (name === "redirect" || name === "route") {
-      await removePortal({ runner, signal });
-    }
-  } catch (error) {
-    if (!(error instanceof SteeringError)) throw error;
-    logger.warn("Steering of an earlier run stays", { reason: error.message });
-  }
 }
 
 function strategy(
@@ -293,60 +250,6 @@ function areLocalByThemselves(
     serviceIps.every((ip) => isLocalByItself(ip, os));
 }
 
-/**
- * Removes what any strategy, of this run or an earlier one, has installed.
- * Twice in a row is fine.
- *
- * @throws {SteeringError} if something of ours is still there, or a process
- *   that lives is using it
- */
-export async function cleanupSteering(
-  options: { signal: AbortSignal; runner?: CommandRunner; takeLock?: TakeLock },
-): Promise<void> {
-  const { signal, runner = systemRunner } = options;
-  using _lock = await lockToClean(options);
-  const os = Deno.build.os;
-  const redirect = new RedirectSteering({ runner, os });
-  const route = new RouteSteering({ ...NOTHING_KNOWN, runner, os });
-  const steps = [
-    () => redirect.cleanup(signal),
-    () => route.cleanup(signal),
-    () => os === "linux" ? removePortal({ runner, signal }) : undefined,
-  ];
-  const errors: unknown[] = [];
-  for (const step of steps) {
-    try {
-      await step();
-    } catch (error) {
-      if (!(error instanceof SteeringError)) throw error;
-      errors.push(error);
-    }
-  }
-  if (errors.length > 0) throw errors[0];
-}
-
-/** Another cleanup is waited for; whoever steers is not. */
-async function lockToClean(
-  { signal, takeLock = takeSteeringLock }: {
-    signal: AbortSignal;
-    takeLock?: TakeLock;
-  },
-): Promise<SteeringLock> {
-  for (;;) {
-    signal.throwIfAborted();
-    const lock = await takeLock("clean");
-    if (!isHeld(lock)) return lock;
-    if (lock.purpose === "steer") {
-      throw new SteeringError(
-        `Cannot clean up: kube-portal (${lock.heldBy}) is steering this machine; stop it first`,
-      );
-    }
-    await new Promise((resolve) => setTimeout(resolve, CLEANUP_POLL_MS));
-  }
-}
-
-const CLEANUP_POLL_MS = 50;
-
 const NO_NAMESPACES: NamespaceOpener = {
   whyNot: () => "this program opens none",
   openIn() {
@@ -355,13 +258,4 @@ const NO_NAMESPACES: NamespaceOpener = {
   writeIn() {
     throw new TypeError("Cannot write anything in a namespace");
   },
-};
-
-const NOTHING_KNOWN = {
-  cidrs: [],
-  clusterFacts: (): ClusterFacts => ({
-    apiServers: new Set(),
-    podCidrs: [],
-    endpoints: new Set(),
-  }),
 };

@@ -231,6 +231,17 @@ Deno.test("chooseSteering() and cleanupSteering() say who holds the lock, and ch
   assert.deepEqual(ip.commands, []);
 });
 
+Deno.test("chooseSteering() waits for a cleanup", async () => {
+  const lock = new FakeLock();
+  lock.holders.push({ heldBy: "pid 7", purpose: "clean" });
+  const choice = await chooseSteering(
+    "route",
+    options(new FakeIp(), { takeLock: lock.take }),
+  );
+  assert.deepEqual(lock.taken, ["steer"]);
+  choice.lock?.[Symbol.dispose]();
+});
+
 Deno.test("cleanupSteering() waits for another cleanup", async () => {
   const lock = new FakeLock();
   lock.holders.push({ heldBy: "pid 7", purpose: "clean" });
