@@ -86,7 +86,7 @@ async function removeOthers(
       const isExpected = error instanceof SteeringError ||
         error instanceof CommandError;
       if (!isExpected) throw error;
-      logger.warn("Something of an earlier run stays", {
+      logger.warn("What an earlier run left, if anything, stays", {
         reason: errorLine(error),
       });
     }

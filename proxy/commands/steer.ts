@@ -19,6 +19,8 @@ import {
   type SteeringRequest,
   type TakeLock,
 } from "../rules/mod.ts";
+import { removeSteering } from "./cleanup.ts";
+import { errorLine } from "./errors.ts";
 import { serviceCidrsOf } from "./service_cidrs.ts";
 import type { KnownCluster } from "./running_proxy.ts";
 
@@ -66,12 +68,35 @@ export async function steer(
   });
   try {
     if (choice.steering.name !== "none") await warnOfKubeProxy(signal);
+    else if (choice.rejected.length === 0) removeEarlier(signal, takeLock);
   } catch (error) {
     choice.lock?.[Symbol.dispose]();
     throw error;
   }
   return choice;
 }
+
+/**
+ * What an earlier run left would lead packets away from listeners of `none`. No
+ * Service waits for that to be gone, and where another process steers, or the
+ * rights are missing, it stays.
+ */
+async function removeEarlier(
+  signal: AbortSignal,
+  takeLock: TakeLock | undefined,
+): Promise<void> {
+  try {
+    await removeSteering(signal, takeLock && holdAlready);
+  } catch (error) {
+    logger.debug("Steering of an earlier run is left alone", {
+      reason: errorLine(error),
+    });
+  }
+}
+
+/** Who takes over has the lock by then. */
+const holdAlready: TakeLock = () =>
+  Promise.resolve({ [Symbol.dispose]: () => {} });
 
 /**
  * Its rules win over ours, or fight with them. Those that a kernel mode of ours

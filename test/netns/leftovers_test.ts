@@ -6,6 +6,7 @@ import assert from "node:assert/strict";
 import type { Child } from "../support/child.ts";
 import { kubeService, kubeSlice, manifest } from "../support/kube_objects.ts";
 import { startKubePortal } from "../support/kube_portal.ts";
+import { eventually } from "../support/loopback.ts";
 import { program, testWith } from "../support/needs.ts";
 import { netns, Network } from "../support/netns.ts";
 import { temporaryFolder } from "../support/temporary_folder.ts";
@@ -90,8 +91,21 @@ testWith(
       assert.match(await routes(), /10\.96\.0\.0\/16/);
       assert.doesNotMatch(await rules(), /-A KUBE-PORTALS-CONTAINER /);
       await reaches();
+      const beside = await start("none");
+      assert.match(await routes(), /10\.96\.0\.0\/16/);
+      beside.kill("SIGKILL");
       route.kill("SIGKILL");
-      await route.ended;
+      await Promise.all([beside.ended, route.ended]);
     });
+
+    await t.step(
+      "our own, from route to none, once nobody steers",
+      async () => {
+        assert.match(await routes(), /10\.96\.0\.0\/16/);
+        await start("none");
+        await eventually("no routes", routes, (all) => !all.includes("10.96."));
+        assert.deepEqual(await left(), before);
+      },
+    );
   },
 );
