@@ -29,6 +29,7 @@ import {
 } from "./config_meaning.ts";
 import { startKernelMode } from "./kernel_mode.ts";
 import { allFlags, readRunFlags } from "./run_flags.ts";
+import { sharedPorts } from "./shared_ports.ts";
 import { saySettings, writeConfiguration } from "./say_settings.ts";
 import { writeEvents } from "./service_events.ts";
 import { HandedSockets, HandOver } from "./hand_over.ts";
@@ -151,6 +152,12 @@ export async function runCommand(args: readonly string[]): Promise<number> {
       udpTimeoutMs,
       namespaces,
       sockets,
+      sharesPort: await sharedPorts({
+        takesOver: flags["take-over"] ?? false,
+        namespaces,
+        runner: systemRunner,
+        signal: stopping.signal,
+      }),
     });
   await using engine = choice?.engine;
   engine?.tellConnections?.(logsConnections(logFlags));

@@ -20,6 +20,9 @@ import { CLONE_NEWNET, O_CLOEXEC, O_WRONLY } from "./splice/libc.ts";
 /** The namespace of the calling thread. */
 const OWN = "/proc/thread-self/ns/net";
 
+/** Of a kernel parameter. */
+const READ_BYTES_MAX = 64;
+
 /**
  * The real one. Opens the C library when it is first needed, and keeps it
  * until it is disposed: opening it takes a hundred times as long as two
@@ -69,6 +72,24 @@ export class NetworkNamespaces implements NamespaceOpener, Disposable {
       const bytes = new TextEncoder().encode(text);
       if (libc.call.write(fd, bytes, bytes.length) === bytes.length) return;
       throw failure(`Cannot write "${file}"`, libc);
+    } finally {
+      libc.call.close(fd);
+    }
+  }
+
+  /**
+   * What a short file says as it is seen from a namespace.
+   *
+   * @throws {Error} if it cannot be read
+   */
+  readIn(path: string, file: string): string {
+    const libc = this.#open();
+    const fd = this.openIn(path, () => openFile(libc, file, O_CLOEXEC));
+    try {
+      const bytes = new Uint8Array(READ_BYTES_MAX);
+      const count = libc.call.read(fd, bytes, bytes.length);
+      if (count === -1) throw failure(`Cannot read "${file}"`, libc);
+      return new TextDecoder().decode(bytes.subarray(0, count));
     } finally {
       libc.call.close(fd);
     }

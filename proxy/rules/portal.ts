@@ -19,6 +19,7 @@ import {
   isLoopback,
   singleAddressCidr,
 } from "../ip.ts";
+import { TCP_MIGRATE_REQ } from "../port_sharing.ts";
 import {
   type ListenerChanges,
   type ServiceAddress,
@@ -224,12 +225,18 @@ export class PortalSteering implements Steering {
   async #ensure(state: PortalState, signal: AbortSignal): Promise<number> {
     const { runner, namespaces } = this.#options;
     const made = await ensurePortal(state, { runner, signal });
-    try {
-      // The namespace is ours, and so are its settings.
-      namespaces.writeIn(PORTAL_PATH, NONLOCAL_BIND, "1");
-    } catch (error) {
-      if (!(error instanceof Error)) throw error;
-      logger.debug("No IPv6 in the portal", { reason: error.message });
+    // The namespace is ours, and so are its settings. Without IPv6, or on an
+    // older kernel, some are not there.
+    for (const file of [NONLOCAL_BIND, TCP_MIGRATE_REQ]) {
+      try {
+        namespaces.writeIn(PORTAL_PATH, file, "1");
+      } catch (error) {
+        if (!(error instanceof Error)) throw error;
+        logger.debug("Cannot set a kernel parameter of the portal", {
+          file,
+          reason: error.message,
+        });
+      }
     }
     return made;
   }

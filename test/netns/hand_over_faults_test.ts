@@ -14,6 +14,7 @@ import {
 import { eventually } from "../support/loopback.ts";
 import { testWith } from "../support/needs.ts";
 import { type Namespace, netns, Network } from "../support/netns.ts";
+import { letQueuesPassOn, queues } from "../support/queues.ts";
 import { temporaryFolder } from "../support/temporary_folder.ts";
 
 const ENDPOINT = { ip: "127.0.0.77", port: 7070 };
@@ -137,6 +138,24 @@ testWith(
     old.kill("SIGKILL");
     await next.waitFor(" Ready ");
     const failures = await stage.load();
+    assert.equal(await failures(), 0);
+  },
+);
+
+testWith(
+  [netns, queues],
+  "without FFI nobody is refused either, where queues pass on",
+  async () => {
+    await using stack = new AsyncDisposableStack();
+    const stage = await stageOn(stack, "start:portable");
+    await letQueuesPassOn(stage.node);
+    const old = await stage.ready();
+    const failures = await stage.load();
+    const next = stage.start();
+    await next.waitFor("not before it is told to stop");
+    old.kill("SIGTERM");
+    await next.waitFor(" Ready ");
+    assert.equal((await old.status).code, 0);
     assert.equal(await failures(), 0);
   },
 );

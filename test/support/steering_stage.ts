@@ -252,7 +252,7 @@ function slice(name: string, addressType: string, ip: string): KubeObject {
 /** A folder with these programs, and what every node has. */
 async function toolbox(programs: readonly string[]) {
   const folder = await temporaryFolder();
-  for (const name of ["ip", "conntrack", ...programs]) {
+  for (const name of ["ip", "cat", "conntrack", ...programs]) {
     const path = findProgram(name);
     if (path !== undefined) await Deno.symlink(path, `${folder.path}/${name}`);
   }

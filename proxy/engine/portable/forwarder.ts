@@ -48,6 +48,7 @@ export interface PortableForwarderOptions {
   readonly ownAddresses: OwnAddresses;
   readonly share: DescriptorShare;
   readonly namespaces?: NamespaceOpener | undefined;
+  readonly sharesPort: (address: ListenAddress) => boolean;
   /** Asked for every connection, since it may change. */
   readonly clusterSources: () => CidrSet;
 }
@@ -105,11 +106,16 @@ export class PortableForwarder implements Forwarder {
       throw new Error(`Cannot listen: "${this.#policy.name}" is closed`);
     }
     const admission = new Admission(options);
+    // A port that is nobody's may be another Service's in the other process.
+    const isOwnAddress = options.serviceAddress === undefined &&
+      address.port !== 0;
+    const reusePort = isOwnAddress && this.#options.sharesPort(address);
     const listener = await this.#options.closing.bind(() =>
       listenTcp(address, {
         clock: this.#options.clock,
         log: this.#log,
         namespaces: this.#options.namespaces,
+        reusePort,
         handle: (connection) => this.#accept(connection, admission, options),
       })
     );

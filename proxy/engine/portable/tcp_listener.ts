@@ -35,6 +35,8 @@ export interface TcpListenerOptions {
   readonly clock: Clock;
   readonly log: RepeatedLog;
   readonly namespaces?: NamespaceOpener | undefined;
+  /** Another process of the same user may listen there at the same time. */
+  readonly reusePort?: boolean;
   /** Owns the connection from here on; neither waits nor throws. */
   readonly handle: (connection: Deno.TcpConn) => void;
 }
@@ -59,6 +61,7 @@ export function listenTcp(
       hostname: address.ip,
       port: address.port,
       tcpBacklog: BACKLOG,
+      reusePort: options.reusePort ?? false,
     }));
   const closing = new AbortController();
   const ended = acceptAll(socket, options, closing.signal);

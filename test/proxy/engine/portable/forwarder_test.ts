@@ -3,6 +3,7 @@ import { setup } from "@std/log";
 import { createPortableEngine } from "../../../../proxy/engine/portable/engine.ts";
 import { systemClock } from "../../../../watch/mod.ts";
 import { INTERNAL, policy } from "../../../conformance/engine.ts";
+import { freePort } from "../../../support/kube_portal.ts";
 import { dialServer, ending, refusing, until } from "../../../support/tcp.ts";
 
 Deno.test("a forwarder tells of failures with a count, not one by one", async () => {
@@ -35,4 +36,29 @@ Deno.test("a forwarder tells of failures with a count, not one by one", async ()
   for (const line of lines) assert.match(line, /service=default\/web:http/);
   assert.equal(told().filter((line) => line.endsWith("count=1")).length, 2);
   assert.equal(told().filter((line) => line.endsWith("count=49")).length, 2);
+});
+
+Deno.test({
+  name:
+    "two processes share a Service's own address where they may, and no port that steering chose",
+  ignore: Deno.build.os !== "linux",
+  async fn() {
+    const port = freePort();
+    const address = { ip: "127.0.0.1", port };
+    const options = { clock: systemClock, sharesPort: () => true };
+    const sharing = () =>
+      createPortableEngine(options).forwarder(policy([refusing()]));
+    const [first, second, third] = [sharing(), sharing(), sharing()];
+    const alone = createPortableEngine({ clock: systemClock })
+      .forwarder(policy([refusing()]));
+    await first.listen(address, INTERNAL);
+    await second.listen(address, INTERNAL);
+    const { AddrInUse } = Deno.errors;
+    await assert.rejects(alone.listen(address, INTERNAL), AddrInUse);
+    const led = { ...INTERNAL, serviceAddress: { ip: "10.96.0.10", port: 80 } };
+    await assert.rejects(third.listen(address, led), AddrInUse);
+    for (const each of [first, second, third, alone]) {
+      await each.close(AbortSignal.abort());
+    }
+  },
 });
