@@ -8,6 +8,7 @@
  * 2. `takeChanges` costs the work of the Services that changed since the last
  *    call, not of all of them.
  * 3. Slices may come before their Service and stay after it.
+ * 4. A Service that nothing can be made of costs no other one its change.
  *
  * @module
  */
@@ -137,16 +138,36 @@ export class StateTracker {
       yield;
       const joined = this.#joined.get(key);
       if (joined?.service !== undefined) {
-        const next = serviceState(joined.service, {
-          slices: joined.slices.values(),
-          node: this.#node,
-        });
+        const next = this.#stateOf(key, joined.service, joined.slices);
         // A new label, a resourceVersion, a redelivered object: nothing that
         // shows. The old state stays, so that nobody downstream does work.
         if (isDeepStrictEqual(next, this.#state.get(key))) continue;
         this.#state.set(key, next);
         changed.push(next);
       } else if (this.#state.delete(key)) removed.push(key);
+    }
+  }
+
+  /**
+   * What throws here is a bug, whatever the object: it is that Service's problem
+   * alone, and what was served of it goes on.
+   */
+  #stateOf(
+    key: string,
+    service: Service,
+    slices: Joined["slices"],
+  ): ServiceState {
+    try {
+      return serviceState(service, {
+        slices: slices.values(),
+        node: this.#node,
+      });
+    } catch (error) {
+      const ports = this.#state.get(key)?.ports ?? [];
+      const problem = `Cannot tell what is to be served; nothing changes: ${
+        String(error)
+      }`;
+      return { key, ports, problems: [problem] };
     }
   }
 

@@ -293,3 +293,27 @@ Deno.test("[2.27] StateTracker takes no Node for its own while it has no name", 
   tracker.applyNode([added(node("n1", { zone: "a" }))]);
   assert.deepEqual(tracker.node, { name: "", zone: "" });
 });
+
+Deno.test("StateTracker keeps what was served of a Service that nothing can be made of, and loses no other", () => {
+  const tracker = settled();
+  const broken = {
+    ...web,
+    get spec(): never {
+      throw new TypeError("a bug");
+    },
+  };
+  const [api, dns] = [service("default/api"), service("default/dns")];
+  tracker.applyServices([added(api), modified(web, broken), added(dns)]);
+  const { changed } = tracker.takeChanges();
+  assert.deepEqual(changed.map(({ key, problems }) => [key, ...problems]), [
+    ["default/api"],
+    [
+      "default/web",
+      "Cannot tell what is to be served; nothing changes: TypeError: a bug",
+    ],
+    ["default/dns"],
+  ]);
+  assert.deepEqual(ips(tracker), ["10.1.0.1"]);
+  tracker.applyServices([modified(web, web)]);
+  assert.deepEqual(taken(tracker), WEB);
+});
