@@ -6,6 +6,7 @@
  * @module
  */
 import { createHash } from "node:crypto";
+import { isIP } from "node:net";
 import { DecodeError, decodeNode } from "./decode.ts";
 import { type Fields, isFields } from "./field_reader.ts";
 import { ENDPOINT_SLICES, type Resource, SERVICES } from "./resource.ts";
@@ -111,7 +112,12 @@ class Reading implements ManifestFile {
   #decode(known: Kind, value: Fields, place: string): void {
     try {
       const object = known.decode(completed(known, value));
-      if (object.kind === "Service" && !isAddressed(object)) {
+      const wrong = wrongAddresses(object);
+      this.problems.push(...wrong.map((text) => `${place}: ${text}`));
+      if (object.kind === "Service" && wrong.length > 0) {
+        const key = objectKey(object.metadata);
+        this.unreadable.push({ kind: known.kind, key });
+      } else if (object.kind === "Service" && !isAddressed(object)) {
         const key = objectKey(object.metadata);
         this.problems.push(
           `${place}: Skipping Service ${key}: it has no clusterIP, and there is no API server to give it one`,
@@ -149,6 +155,34 @@ function completed(known: Kind, value: Fields): Fields {
 
 function isAddressed({ spec }: Service): boolean {
   return spec.clusterIP !== "" || spec.type === "ExternalName";
+}
+
+/**
+ * An API server would refuse these objects, and nothing after us would say a
+ * word: what is no address is served nowhere.
+ */
+function wrongAddresses(object: ClusterObject): string[] {
+  const { kind, metadata } = object;
+  const name = `${kind} ${objectKey(metadata)}`;
+  if (kind === "Service") {
+    return (object as Service).spec.clusterIPs
+      .filter((ip) => ip !== "None" && !isAddress(ip))
+      .map((ip) =>
+        `Cannot read ${name}: spec.clusterIP is "${ip}", want an IP address`
+      );
+  }
+  if (kind !== "EndpointSlice") return [];
+  const { addressType, endpoints } = object as EndpointSlice;
+  return addressType === "FQDN"
+    ? []
+    : endpoints.flatMap(({ addresses }) => addresses)
+      .filter((ip) => !isAddress(ip))
+      .map((ip) => `No endpoint of ${name}: "${ip}" is no IP address`);
+}
+
+/** As sloppy as Kubernetes: leading zeros are decimal. */
+function isAddress(text: string): boolean {
+  return !text.includes("%") && isIP(text.replaceAll(/\b0+(?=\d)/g, "")) !== 0;
 }
 
 function asKind<T extends Service | EndpointSlice | Node>(

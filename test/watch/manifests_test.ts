@@ -230,6 +230,36 @@ Deno.test("readManifestFile() names file and line of what is wrong", () => {
   assert.equal(file.broken, false);
 });
 
+Deno.test("readManifestFile() names what is no IP address", () => {
+  const slice = (addressType: string, ...addresses: string[]) =>
+    `apiVersion: discovery.k8s.io/v1
+kind: EndpointSlice
+metadata: {name: ${addressType.toLowerCase()}}
+addressType: ${addressType}
+endpoints: [${addresses.map((ip) => `{addresses: ["${ip}"]}`).join()}]
+`;
+  const text = [
+    serviceYaml("far", "10.0.0.300"),
+    serviceYaml("sloppy", "010.000.0.01"),
+    serviceYaml("v6", "fd00::1"),
+    slice("IPv4", "10.0.0.2", "ten"),
+    slice("IPv6", "fe80::1%eth0", "fd00::0001"),
+    slice("FQDN", "ten.example"),
+  ].join("---\n");
+  const file = readManifestFile("web.yaml", text);
+  assert.deepEqual(
+    file.objects.map(({ object }) => object.metadata.name),
+    ["sloppy", "v6", "ipv4", "ipv6", "fqdn"],
+  );
+  assert.deepEqual(file.unreadable, [{ kind: "Service", key: "default/far" }]);
+  assert.deepEqual(file.problems.map((text) => text.split(": ", 2)[1]), [
+    "Cannot read Service default/far",
+    "No endpoint of EndpointSlice default/ipv4",
+    "No endpoint of EndpointSlice default/ipv6",
+  ]);
+  assert.match(file.problems[0] ?? "", /"10\.0\.0\.300", want an IP address$/);
+});
+
 Deno.test("readManifestFile() names the line of broken YAML", () => {
   const text = serviceYaml("good", "10.0.0.1") +
     "---\nkind: Service\nspec: [1\nx: 2\n";
