@@ -48,6 +48,12 @@ export function targetsOf(
     : isNode(host, state)
     ? nodeIp
     : canonicalIp(host);
+  const alone = canonicalIp(text.replaceAll(/^\[|\]$/g, ""));
+  if (alone !== undefined) {
+    throw new TargetError(
+      `"${text}" is an address without a port: ${portsAt(alone, state)}`,
+    );
+  }
   return ip === undefined ? ofService(text, { state, family }) : ofAddress(ip, {
     port: Number(address?.[2]),
     protocol: address?.[3]?.toUpperCase(),
@@ -128,20 +134,24 @@ function ofAddress(
   });
   if (found.length > 0) return found;
   const what = formatHostPort(ip, port) + (protocol ? `/${protocol}` : "");
-  const neighbours = ports.filter(({ servicePort }) =>
-    [
-      servicePort.clusterIP,
-      ...servicePort.externalIPs,
-      ...servicePort.loadBalancerIPs,
-    ].includes(ip)
-  ).map(({ servicePort }) =>
-    `${servicePort.portNumber}/${servicePort.protocol} (${servicePort.text})`
-  );
-  throw new TargetError(
-    neighbours.length === 0
-      ? `Nothing serves ${what}: no Service has this address`
-      : `Nothing serves ${what}: this address has ${neighbours.join(", ")}`,
-  );
+  throw new TargetError(`Nothing serves ${what}: ${portsAt(ip, state)}`);
+}
+
+/** What the address serves, for who asked for something else there. */
+function portsAt(ip: string, state: DesiredState): string {
+  const ports = [...state.values()].flatMap((service) => service.ports)
+    .filter(({ servicePort }) =>
+      [
+        servicePort.clusterIP,
+        ...servicePort.externalIPs,
+        ...servicePort.loadBalancerIPs,
+      ].includes(ip)
+    ).map(({ servicePort }) =>
+      `${servicePort.portNumber}/${servicePort.protocol} (${servicePort.text})`
+    );
+  return ports.length === 0
+    ? "no Service has this address"
+    : `this address has ${ports.join(", ")}`;
 }
 
 function kindOf(

@@ -210,7 +210,8 @@ const NOTHING: readonly (readonly [target: string, message: RegExp])[] = [
   ["10.96.0.10:81", /this address has 80\/TCP \(default\/web:http\)$/],
   ["10.96.0.99:80", /no Service has this address$/],
   [":30099", /Nothing serves 192\.0\.2\.11:30099: no Service has/],
-  ["10.96.0.10:80/UDP", /Nothing serves 10\.96\.0\.10:80\/UDP/],
+  ["10.96.0.10:80/UDP", /10\.96\.0\.10:80\/UDP: this address has 80\/TCP/],
+  ["10.96.0.10", /an address without a port: this address has 80\/TCP/],
 ];
 
 for (const [target, message] of NOTHING) {
