@@ -170,7 +170,11 @@ export class PortProxy {
     if (this.#failures.get(key)?.reason !== reason) {
       logger.warn(
         `Cannot serve ${address.name} on ${key}: another Service has it`,
-        { has_it: winner.text, since: winner.created },
+        {
+          has_it: winner.text,
+          // Manifests tell no time.
+          ...winner.created === "" ? {} : { since: winner.created },
+        },
       );
     }
     this.#failures.set(key, { address, kind: "conflict", reason });
