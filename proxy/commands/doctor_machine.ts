@@ -243,7 +243,8 @@ async function portFindings(): Promise<Finding[]> {
         check: "other proxy",
         level: "warn",
         found: `kube-portal (${holder.heldBy}) steers this machine already`,
-        advice: "stop it before another is started, or use --steer none",
+        advice:
+          "stop it before another is started, or start that with --take-over",
       },
   ];
   for (
