@@ -207,8 +207,19 @@ export class PortProxy {
       !this.#unsteered.has(key);
   }
 
-  /** Opens the listeners that are wanted and not open; those that cannot be are failures. */
-  async open(steering: Steering): Promise<void> {
+  /**
+   * Opens the listeners that are wanted and not open; those that cannot be are
+   * failures.
+   *
+   * @param options.isOneOfMany each is worth a line at `-v=4` only
+   * @returns how many it opened
+   */
+  async open(
+    steering: Steering,
+    { isOneOfMany }: { readonly isOneOfMany: boolean },
+  ): Promise<number> {
+    const level = isOneOfMany ? "debug" : "info";
+    let opened = 0;
     for (const [key, wanted] of this.#wanted) {
       if (!this.#canOpen(key)) continue;
       const { address } = wanted;
@@ -228,8 +239,9 @@ export class PortProxy {
         this.#pass.opened({ address, listen: listener.address });
         this.#failures.delete(key);
         this.#revision++;
+        opened++;
         const { ip, port } = listener.address;
-        logger.info(`added service port ${address.name} ${key}`, {
+        logger[level](`added service port ${address.name} ${key}`, {
           endpoints: reachableEndpoints(this.#state).length,
           ...(ip === address.ip && port === address.port
             ? {}
@@ -243,6 +255,7 @@ export class PortProxy {
         });
       }
     }
+    return opened;
   }
 
   /** `undefined`: packets for the address do not come here. */

@@ -28,6 +28,12 @@ import { Turns } from "./turns.ts";
 
 const logger = getLogger("proxy");
 
+/**
+ * Service ports that are opened in one sync with a line in the log for each.
+ * 10,000 lines are for nobody to read, and were a sixth of a start's time.
+ */
+const SAID_EACH_MAX = 100;
+
 /** A ServicePort that is no more, and whose connections may go on. */
 interface Draining {
   readonly drained: Promise<void>;
@@ -117,10 +123,17 @@ export class Proxier {
     if (this.#incomplete.size === 0 && this.#writer.isIdle) return result();
     const { steering } = this.#options;
     await this.#writer.prepare(signal);
+    const isOneOfMany = this.#incomplete.size > SAID_EACH_MAX;
+    let opened = 0;
     for (const port of [...this.#incomplete]) {
-      await port.open(steering);
+      opened += await port.open(steering, { isOneOfMany });
       this.#note(port);
       if (turns.isOver) await turns.rest();
+    }
+    if (isOneOfMany && opened > 0) {
+      logger.info("added many service ports; -v=4 names each", {
+        listeners: opened,
+      });
     }
     this.#shared.start();
     await this.#writer.write(signal);

@@ -5,6 +5,7 @@ import { serviceState } from "../../proxy/desired_state.ts";
 import { Proxier } from "../../proxy/proxier.ts";
 import { NoSteering } from "../../proxy/rules/none.ts";
 import { FakeEngine } from "../support/fake_engine.ts";
+import { collectLog } from "../support/log_lines.ts";
 import { service, slice } from "../support/objects.ts";
 
 const NODE = { name: "n1", zone: "" };
@@ -49,6 +50,18 @@ Deno.test("Proxier opens a listener for every port of a Service", async () => {
   );
   assert.deepEqual(engine.listening, ["10.96.0.1:443", "10.96.0.1:80"]);
   assert.deepEqual(engine.endpointsAt("10.96.0.1:80"), ["10.0.0.1:8080"]);
+});
+
+Deno.test("Proxier names each listener that it opens, but not of hundreds", async () => {
+  const { sync } = await proxier();
+  await using log = await collectLog("info");
+  const ports = Array.from({ length: 101 }, (_, n) => 1 + n);
+  await sync([state("default/large", { ports })]);
+  assert.equal(log.lines.length, 1);
+  assert.match(log.lines[0]!, /added many service ports.* listeners=101/);
+  const web = state("default/web", { clusterIP: "10.96.0.2" });
+  await sync([web]);
+  assert.match(log.lines[1]!, /added service port default\/web:p80/);
 });
 
 Deno.test("Proxier keeps the listener of a Service whose endpoints change", async () => {
