@@ -4,7 +4,10 @@
  * connection gets to the new endpoint. In: sizes. Out: series.
  *
  * Proxies of all sizes run at the same time, so that connections to each can be
- * timed in turn.
+ * timed in turn. So does nginx with as many listeners as the smallest and the
+ * largest have Services: what it grows by, with one list of endpoints for all,
+ * is the kernel's. Each address is also visited a second time at once, when
+ * nothing of it is cold any more.
  *
  * @module
  */
@@ -20,6 +23,8 @@ import { residentKiB } from "./load/cpu.ts";
 import type { Address } from "./load/sys.ts";
 import { waitForQuiet } from "./quiet.ts";
 import type { Series } from "./samples.ts";
+import { startNginxAt } from "./subjects.ts";
+import { freePort } from "../support/kube_portal.ts";
 
 /** Services of a proxy, smallest first. */
 export const SIZES: readonly number[] = [10, 100, 1_000, 5_000, 10_000];
@@ -32,6 +37,8 @@ export interface GrowthOptions {
   readonly rounds: number;
   /** {@linkcode SIZES}, or some of them. */
   readonly sizes: readonly number[];
+  /** Whether nginx is here to be compared with. */
+  readonly withNginx: boolean;
   readonly progress: (text: string) => void;
 }
 
@@ -40,17 +47,23 @@ export function growthSubject(engine: string, services: number): string {
   return `${engine}, ${services.toLocaleString("en")}`;
 }
 
-interface Started {
-  readonly cluster: Cluster;
+/** Something with many addresses, and how long connections to them took. */
+interface Timed {
   readonly subject: string;
+  readonly addresses: readonly Address[];
+  readonly connectUs: number[];
+  readonly againUs: number[];
+}
+
+interface Started extends Timed {
+  readonly cluster: Cluster;
   readonly readyMs: number;
   readonly residentMiB: number;
-  readonly connectUs: number[];
 }
 
 /** Measures both engines at every size. */
 export async function growth(
-  { rounds, sizes, progress }: GrowthOptions,
+  { rounds, sizes, withNginx, progress }: GrowthOptions,
 ): Promise<Series[]> {
   await using stack = new AsyncDisposableStack();
   const endpoints = stack.use(await Endpoints.start(["127.0.0.1"]));
@@ -76,36 +89,36 @@ export async function growth(
       ]);
       proxies.use(child);
       const residentMiB = residentKiB([child.pid]) / 1024;
-      started.push({ cluster, subject, readyMs, residentMiB, connectUs: [] });
+      const { addresses } = cluster;
+      started.push({
+        ...timed(subject, addresses),
+        cluster,
+        readyMs,
+        residentMiB,
+      });
     }
-    // One more, which nobody sees: until V8 has compiled what it is going to.
-    for (let round = -1; round < rounds; round++) {
-      progress(`growth: ${engine}, connections, round ${round + 1}`);
-      for (const { cluster, connectUs } of started) {
-        await waitForQuiet();
-        const { p50Us, failures } = await generator.ask({
-          type: "one by one",
-          concurrency: CONNECTIONS,
-          to: pick(cluster.addresses, CONNECTIONS),
-          pids: [],
-          helpers: [],
-          warmUpMs: 0,
-          windowMs: 0,
-        });
-        if (failures > 0) throw new Error(`${failures} connections failed`);
-        if (round >= 0) connectUs.push(p50Us!);
-      }
+    // Beside the engine that is compared with it.
+    const compared = withNginx && engine === "splice" ? clusters : [];
+    const peers = proxies.use(await startPeers(compared));
+    const all = [...started, ...peers.all];
+    await timeConnections(all, {
+      generator,
+      rounds,
+      progress: (text) => progress(`growth: ${engine}, ${text}`),
+    });
+    for (const { subject, connectUs, againUs } of all) {
+      series.push(
+        one(subject, "connection, p50", "µs", connectUs),
+        one(subject, "connection again, p50", "µs", againUs),
+      );
     }
-    for (
-      const { cluster, subject, readyMs, residentMiB, connectUs } of started
-    ) {
+    for (const { cluster, subject, readyMs, residentMiB } of started) {
       progress(`growth: ${subject} Services, changes`);
       const effectMs: number[] = [];
       for (let n = 0; n < CHANGES; n++) {
         effectMs.push((await sample(cluster, changes + n)).connectedMs);
       }
       series.push(
-        one(subject, "connection, p50", "µs", connectUs),
         one(subject, "change to effect", "ms", effectMs),
         one(subject, "resident", "MiB", [residentMiB]),
         one(subject, "start", "ms", [readyMs]),
@@ -118,6 +131,62 @@ export async function growth(
     changes += CHANGES;
   }
   return series;
+}
+
+/** nginx with as many listeners as the first and the last of these. */
+async function startPeers(
+  clusters: readonly Cluster[],
+): Promise<AsyncDisposable & { readonly all: readonly Timed[] }> {
+  await using stack = new AsyncDisposableStack();
+  const all: Timed[] = [];
+  for (const cluster of new Set([clusters.at(0), clusters.at(-1)])) {
+    if (cluster === undefined) continue;
+    const port = freePort();
+    const addresses = cluster.addresses.map(({ ip }) => ({ ip, port }));
+    stack.use(await startNginxAt(addresses, cluster.endpoint));
+    all.push(timed(growthSubject("nginx", cluster.services), addresses));
+  }
+  const parts = stack.move();
+  return { all, [Symbol.asyncDispose]: () => parts.disposeAsync() };
+}
+
+async function timeConnections(
+  all: readonly Timed[],
+  { generator, rounds, progress }: {
+    readonly generator: Generator;
+    readonly rounds: number;
+    readonly progress: (text: string) => void;
+  },
+): Promise<void> {
+  const ask = async (to: readonly Address[]) => {
+    const { p50Us, failures } = await generator.ask({
+      type: "one by one",
+      concurrency: CONNECTIONS,
+      to,
+      pids: [],
+      helpers: [],
+      warmUpMs: 0,
+      windowMs: 0,
+    });
+    if (failures > 0) throw new Error(`${failures} connections failed`);
+    return p50Us!;
+  };
+  // One more, which nobody sees: until V8 has compiled what it is going to.
+  for (let round = -1; round < rounds; round++) {
+    progress(`connections, round ${round + 1}`);
+    for (const { addresses, connectUs, againUs } of all) {
+      await waitForQuiet();
+      const to = pick(addresses, CONNECTIONS);
+      const [first, second] = [await ask(to), await ask(to)];
+      if (round < 0) continue;
+      connectUs.push(first);
+      againUs.push(second);
+    }
+  }
+}
+
+function timed(subject: string, addresses: readonly Address[]): Timed {
+  return { subject, addresses, connectUs: [], againUs: [] };
 }
 
 /** That many of them, at random. */

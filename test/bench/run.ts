@@ -136,6 +136,7 @@ async function main(): Promise<void> {
     const grown = await growth({
       ...options,
       sizes: numbers(values.sizes ?? SIZES.join(",")),
+      withNginx: options.subjects.some(({ name }) => name === "nginx"),
     });
     all.push(...grown);
     showMeasure(TITLES.growth, grown);

@@ -70,7 +70,7 @@ function engine(name: string, kind: string, workers: number): Subject {
         ...endpoints.map(({ ip }) => ip),
       ));
       const [, port] = await child.waitFor(/Ready on port (\d+)/);
-      return running(child, Number(port));
+      return running(child, [{ ip: LOOPBACK, port: Number(port) }]);
     },
   };
 }
@@ -96,19 +96,11 @@ function isFile(path: string): boolean {
 const NGINX: Subject = {
   name: "nginx",
   udp: true,
-  async start(endpoints) {
-    const folder = await temporaryFolder();
+  start(endpoints) {
     const port = freePort();
     const servers = endpoints.map(({ ip, port }) => `server ${ip}:${port};`);
-    const load = isFile(STREAM_MODULE) ? `load_module ${STREAM_MODULE};` : "";
-    const config = `${load}
-daemon off;
-worker_processes 1;
-worker_rlimit_nofile ${descriptorLimit()};
-pid ${folder.path}/nginx.pid;
-error_log stderr crit;
-events { worker_connections ${descriptorLimit()}; }
-stream {
+    return startNginx(
+      `
   upstream endpoints { ${servers.join(" ")} }
   server {
     listen ${LOOPBACK}:${port} backlog=4096;
@@ -119,16 +111,57 @@ stream {
     listen ${LOOPBACK}:${port} udp;
     proxy_pass endpoints;
     proxy_timeout 60s;
-  }
-}
-`;
-    await folder.write("nginx.conf", config);
-    const program = findProgram("nginx")!;
-    const path = `${folder.path}/nginx.conf`;
-    const child = startTied([program, "-p", folder.path, "-c", path]);
-    return await answering(child, port, folder);
+  }`,
+      [{ ip: LOOPBACK, port }],
+    );
   },
 };
+
+/**
+ * nginx with a listener on each of these addresses, to compare with as many
+ * Services.
+ */
+export function startNginxAt(
+  addresses: readonly Address[],
+  endpoint: Address,
+): Promise<Running> {
+  const listen = addresses.map(({ ip, port }) => `listen ${ip}:${port};`);
+  return startNginx(
+    `
+  server {
+    ${listen.join("\n    ")}
+    proxy_pass ${endpoint.ip}:${endpoint.port};
+  }`,
+    addresses,
+  );
+}
+
+/**
+ * @param stream what its configuration says of streams
+ * @param to the addresses there
+ */
+async function startNginx(
+  stream: string,
+  to: readonly Address[],
+): Promise<Running> {
+  const folder = await temporaryFolder();
+  const load = isFile(STREAM_MODULE) ? `load_module ${STREAM_MODULE};` : "";
+  const config = `${load}
+daemon off;
+worker_processes 1;
+worker_rlimit_nofile ${descriptorLimit()};
+pid ${folder.path}/nginx.pid;
+error_log stderr crit;
+events { worker_connections ${descriptorLimit()}; }
+stream {${stream}
+}
+`;
+  await folder.write("nginx.conf", config);
+  const program = findProgram("nginx")!;
+  const path = `${folder.path}/nginx.conf`;
+  const child = startTied([program, "-p", folder.path, "-c", path]);
+  return await answering(child, to, folder);
+}
 
 /** One thread, and `splice` whenever HAProxy thinks that it pays. */
 const HAPROXY: Subject = {
@@ -161,7 +194,7 @@ ${servers.join("\n")}
     const program = findProgram("haproxy")!;
     const path = `${folder.path}/haproxy.cfg`;
     const child = startTied([program, "-db", "-q", "-f", path]);
-    return await answering(child, port, folder);
+    return await answering(child, [{ ip: LOOPBACK, port }], folder);
   },
 };
 
@@ -239,11 +272,11 @@ function descriptorLimit(): number {
 
 function running(
   child: Child,
-  port: number,
+  to: readonly Address[],
   folder?: AsyncDisposable,
 ): Running {
   return {
-    to: [{ ip: LOOPBACK, port }],
+    to,
     pids: processTree(child.pid),
     async [Symbol.asyncDispose]() {
       await child[Symbol.asyncDispose]();
@@ -255,14 +288,15 @@ function running(
 /** Peers say nothing when they are ready; they are asked. */
 async function answering(
   child: Child,
-  port: number,
+  to: readonly Address[],
   folder: AsyncDisposable,
 ): Promise<Running> {
+  const { ip: hostname, port } = to[0]!;
   const deadline = performance.now() + START_TIMEOUT_MS;
   for (;;) {
     try {
-      (await Deno.connect({ hostname: LOOPBACK, port })).close();
-      return running(child, port, folder);
+      (await Deno.connect({ hostname, port })).close();
+      return running(child, to, folder);
     } catch {
       if (performance.now() > deadline) {
         throw new Error(`Cannot start a peer: ${child.output}`);
