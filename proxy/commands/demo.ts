@@ -12,12 +12,18 @@ import {
   loadApiConfig,
   systemClock,
 } from "../../watch/mod.ts";
+import type { HttpServer } from "../../watch/http/server.ts";
 import { createApiServer } from "../../watch/apiserver/mod.ts";
 import { chooseEngine } from "../engine/choose_engine.ts";
 import type { Engine } from "../engine/engine.ts";
 import { chooseSteering, interfaceAddresses } from "../rules/mod.ts";
 import { healthApp } from "../status/server.ts";
-import { bindAddress, listenApiserver, serveHttp } from "./addresses.ts";
+import {
+  type BindAddress,
+  bindAddress,
+  listenApiserver,
+  serveHttp,
+} from "./addresses.ts";
 import { exercise } from "./demo_check.ts";
 import {
   createSamples,
@@ -30,7 +36,7 @@ import {
 import { serviceTable, tryThis } from "./demo_words.ts";
 import { isLoopback } from "../ip.ts";
 import { DEMO_FLAGS } from "./flag_tables.ts";
-import { parseFlags, wholeNumber } from "./flags.ts";
+import { type FlagValues, parseFlags, wholeNumber } from "./flags.ts";
 import { writeEvents } from "./service_events.ts";
 import { untilSignal } from "./signals.ts";
 import { measuredClient } from "./measured_client.ts";
@@ -53,21 +59,71 @@ export async function demoCommand(args: readonly string[]): Promise<number> {
     quiet: flags.v === "0",
     tap: (entry) => feed.add(entry),
   });
-  const apiserverPort = wholeNumber(flags["apiserver-port"], {
-    flag: "apiserver-port",
-    min: 0,
-    max: 65535,
-  });
-  const healthAddress = bindAddress(flags["healthz-bind-address"], {
-    flag: "healthz-bind-address",
-    defaultPort: 10256,
-  });
-  const metricsAddress = bindAddress(flags["metrics-bind-address"], {
-    flag: "metrics-bind-address",
-    defaultPort: 10249,
-  });
+  const addresses = demoAddresses(flags);
 
   await using stack = new AsyncDisposableStack();
+  const cluster = await startCluster(stack, addresses.apiserverPort);
+  const counters = new ProxyCounters();
+  // The task asks for the network alone: then it is the portable one.
+  const engine = await chooseEngine("auto", { clock: systemClock });
+  stack.use(engine.engine);
+  const measured = measuredClient(cluster.client, counters);
+  const proxy = stack.adopt(
+    startDemoProxy(measured, { counters, engine: engine.engine }),
+    async (proxy) => void await proxy.stop(AbortSignal.timeout(DRAIN_MS)),
+  );
+  followWithEvents(stack, measured, proxy);
+  const health = addresses.health &&
+    await serveHealth(stack, { address: addresses.health, proxy, counters });
+  const metrics = addresses.metrics &&
+    await servePages(stack, { address: addresses.metrics, proxy, feed, flags });
+  await proxy.ready;
+  print(serviceTable(proxy));
+  if (!flags.once) {
+    print(
+      tryThis({
+        proxy,
+        apiserverUrl: cluster.url,
+        health: health?.addr,
+        metrics: metrics?.addr,
+      }),
+    );
+    await Promise.race([untilSignal(), proxy.failed, engine.failed]);
+    return 0;
+  }
+  const { client, pods } = cluster;
+  const problems = await exercise({ proxy, client, pods });
+  for (const problem of problems) printError(`WRONG: ${problem}\n`);
+  if (problems.length === 0) print("\nAll of it was right.\n");
+  return problems.length === 0 ? 0 : 1;
+}
+
+type DemoFlags = FlagValues<typeof DEMO_FLAGS>;
+
+/** @throws {UserError} if one of them is none */
+function demoAddresses(flags: DemoFlags) {
+  return {
+    apiserverPort: wholeNumber(flags["apiserver-port"], {
+      flag: "apiserver-port",
+      min: 0,
+      max: 65535,
+    }),
+    health: bindAddress(flags["healthz-bind-address"], {
+      flag: "healthz-bind-address",
+      defaultPort: 10256,
+    }),
+    metrics: bindAddress(flags["metrics-bind-address"], {
+      flag: "metrics-bind-address",
+      defaultPort: 10249,
+    }),
+  };
+}
+
+/** An API server, and the pods of the samples in it; all end with the stack. */
+async function startCluster(
+  stack: AsyncDisposableStack,
+  apiserverPort: number,
+) {
   const apiserver = stack.use(
     createApiServer({ serviceCIDRs: [DEMO_SERVICE_CIDR] }),
   );
@@ -87,55 +143,72 @@ export async function demoCommand(args: readonly string[]): Promise<number> {
     ]),
   );
   await createSamples(client, pods);
-  const counters = new ProxyCounters();
-  // The task asks for the network alone: then it is the portable one.
-  const engine = await chooseEngine("auto", { clock: systemClock });
-  stack.use(engine.engine);
-  const measured = measuredClient(client, counters);
-  const proxy = stack.adopt(
-    startDemoProxy(measured, { counters, engine: engine.engine }),
-    async (proxy) => void await proxy.stop(AbortSignal.timeout(DRAIN_MS)),
-  );
-  const eventsEnd = new AbortController();
+  return { url, client, pods };
+}
+
+function followWithEvents(
+  stack: AsyncDisposableStack,
+  client: ApiClient,
+  proxy: RunningProxy,
+): void {
+  const end = new AbortController();
+  const { signal } = end;
   stack.adopt(
-    writeEvents(measured, {
-      proxy,
-      clock: systemClock,
-      signal: eventsEnd.signal,
-    }),
+    writeEvents(client, { proxy, clock: systemClock, signal }),
     (writing) => {
-      eventsEnd.abort();
+      end.abort();
       return writing;
     },
   );
-  const health = healthAddress && stack.adopt(
+}
+
+async function serveHealth(
+  stack: AsyncDisposableStack,
+  { address, proxy, counters }: {
+    readonly address: BindAddress;
+    readonly proxy: RunningProxy;
+    readonly counters: ProxyCounters;
+  },
+): Promise<HttpServer> {
+  const app = healthApp(
+    proxy.health,
+    (path, code) => counters.healthAnswered(path, code),
+  );
+  return stack.adopt(
     await serveHttp({
-      address: healthAddress,
+      address,
       flag: "healthz-bind-address",
-      handler: healthApp(
-        proxy.health,
-        (path, code) => counters.healthAnswered(path, code),
-      ).fetch,
+      handler: app.fetch,
     }),
     (server) => server.shutdown(),
   );
+}
+
+async function servePages(
+  stack: AsyncDisposableStack,
+  { address, proxy, feed, flags }: {
+    readonly address: BindAddress;
+    readonly proxy: RunningProxy;
+    readonly feed: EventFeed;
+    readonly flags: DemoFlags;
+  },
+): Promise<HttpServer> {
   const pagesEnd = new AbortController();
   // Nobody is to wait for the pages to load but who asks for them.
   const pages = proxy.ready.then(() =>
     loadMetricsHandler({
       feed,
       signal: pagesEnd.signal,
-      withDashboard: metricsAddress !== undefined &&
-        isLoopback(metricsAddress.ip),
+      withDashboard: isLoopback(address.ip),
       proxy,
       configz: demoConfigz,
       flags,
     })
   );
   pages.catch(() => {});
-  const metrics = metricsAddress && stack.adopt(
+  return stack.adopt(
     await serveHttp({
-      address: metricsAddress,
+      address,
       flag: "metrics-bind-address",
       handler: async (request) => (await pages)(request),
     }),
@@ -144,25 +217,6 @@ export async function demoCommand(args: readonly string[]): Promise<number> {
       return server.shutdown();
     },
   );
-  await proxy.ready;
-  print(serviceTable(proxy));
-  if (!flags.once) {
-    print(
-      tryThis({
-        proxy,
-        apiserverUrl: url,
-        health: health?.addr,
-        metrics: metrics?.addr,
-      }),
-    );
-    await Promise.race([untilSignal(), proxy.failed, engine.failed]);
-    return 0;
-  }
-
-  const problems = await exercise({ proxy, client, pods });
-  for (const problem of problems) printError(`WRONG: ${problem}\n`);
-  if (problems.length === 0) print("\nAll of it was right.\n");
-  return problems.length === 0 ? 0 : 1;
 }
 
 function demoConfigz(): Record<string, unknown> {
