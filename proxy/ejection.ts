@@ -9,9 +9,9 @@
 import type { Clock } from "../watch/clock.ts";
 
 /** For how long an endpoint is ejected at first, in milliseconds. */
-export const EJECTION_MIN_MS = 1_000;
+const EJECTION_MIN_MS = 1_000;
 /** Doubled with every trial that fails, up to this. */
-export const EJECTION_MAX_MS = 30_000;
+const EJECTION_MAX_MS = 30_000;
 
 /** Somebody who was sent there. */
 export interface Visitor {

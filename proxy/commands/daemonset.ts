@@ -55,7 +55,7 @@ export async function daemonsetCommand(
 }
 
 /** All of it, as one YAML text of several documents. */
-export function daemonSetYaml(options: DaemonSetOptions): string {
+function daemonSetYaml(options: DaemonSetOptions): string {
   const files = Object.fromEntries(
     Object.entries(configFiles(options)).map((
       [name, object],

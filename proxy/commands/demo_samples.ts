@@ -169,7 +169,7 @@ export function sliceObjects(
   }));
 }
 
-export const SERVICES_PATH = "/api/v1/namespaces/default/services";
+const SERVICES_PATH = "/api/v1/namespaces/default/services";
 export const SLICES_PATH =
   "/apis/discovery.k8s.io/v1/namespaces/default/endpointslices";
 

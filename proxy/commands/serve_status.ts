@@ -68,7 +68,7 @@ export async function loadMetricsHandler(
 }
 
 /** What a port answers that serves the dashboard and nothing else. */
-export async function loadDashboardHandler(
+async function loadDashboardHandler(
   { proxy, feed, signal }: Pick<StatusOptions, "proxy" | "feed" | "signal">,
 ): Promise<Handler> {
   const { dashboardApp } = await import("../status/dashboard.ts");
@@ -89,7 +89,7 @@ function keepLooking(board: StatusBoard, signal: AbortSignal): void {
   signal.addEventListener("abort", () => clearInterval(timer), { once: true });
 }
 
-export function statusSource(proxy: RunningProxy): StatusSource {
+function statusSource(proxy: RunningProxy): StatusSource {
   return {
     version: VERSION,
     mode: proxy.mode,

@@ -125,7 +125,7 @@ function eventOf(
 }
 
 /** kube-proxy's first sign of life, on its Node (fact 8.101). */
-export function startEvent(nodeName: string): ClusterEvent {
+function startEvent(nodeName: string): ClusterEvent {
   return {
     subject: {
       apiVersion: "v1",

@@ -28,7 +28,7 @@ export const ROUTE_PROTOCOL = 107;
  * 5.18 and iproute2 6.3, so we take the metric, which is stored and shown but
  * decides nothing for a `/128` on `lo`.
  */
-export const ADDRESS_METRIC = 10_701;
+const ADDRESS_METRIC = 10_701;
 
 /**
  * Something we install on `lo`: a local route, or an address.

@@ -19,7 +19,7 @@ const OWN_SETS =
 const SET_SIZE = 1_048_576;
 
 /** Sets of the two families need names of their own. */
-export function setNames(family: IpFamily): SetNames {
+function setNames(family: IpFamily): SetNames {
   const suffix = family === "IPv4" ? "" : "6";
   return {
     services: {

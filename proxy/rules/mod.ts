@@ -42,7 +42,7 @@ export type { PortRange } from "./proxy_ports.ts";
 export { type ClusterFacts, routeRefusal } from "./route_refusal.ts";
 
 /** What `--steer` takes. */
-export const STEERING_REQUESTS = [
+const STEERING_REQUESTS = [
   "auto",
   "portal",
   "redirect",

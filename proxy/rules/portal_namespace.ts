@@ -28,7 +28,7 @@ import {
 } from "./ip_route.ts";
 
 /** As `ip netns` knows it. */
-export const PORTAL_NAME = "kube-portal";
+const PORTAL_NAME = "kube-portal";
 
 /** Where `ip netns add` puts the name. */
 export const PORTAL_PATH = `/run/netns/${PORTAL_NAME}`;

@@ -11,13 +11,13 @@ import type { IpFamily } from "../ip.ts";
 import type { TriggerTime } from "../trigger_times.ts";
 
 /** Upstream's buckets for syncs, seconds (fact 7.26). */
-export const SYNC_BOUNDS_S: readonly number[] = exponentialBounds(0.001, {
+const SYNC_BOUNDS_S: readonly number[] = exponentialBounds(0.001, {
   factor: 2,
   count: 15,
 });
 
 /** Upstream's buckets from a change to its effect, seconds (fact 7.31). */
-export const PROGRAMMING_BOUNDS_S: readonly number[] = [
+const PROGRAMMING_BOUNDS_S: readonly number[] = [
   0.25,
   0.5,
   ...Array.from({ length: 59 }, (_, index) => index + 1),
@@ -26,7 +26,7 @@ export const PROGRAMMING_BOUNDS_S: readonly number[] = [
 ];
 
 /** client-go's buckets for requests, seconds. */
-export const REQUEST_BOUNDS_S: readonly number[] = [
+const REQUEST_BOUNDS_S: readonly number[] = [
   0.005,
   0.025,
   0.1,

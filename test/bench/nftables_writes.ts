@@ -9,10 +9,10 @@
 import { print } from "../../proxy/commands/terminal.ts";
 import { buildDesiredState } from "../../proxy/desired_state.ts";
 import {
-  DEFAULT_MODE_SETTINGS,
   type ModeInput,
   modeInput,
 } from "../../proxy/rules/modes/mode_input.ts";
+import { DEFAULT_MODE_SETTINGS } from "../support/mode_settings.ts";
 import { NftablesProgrammer } from "../../proxy/rules/modes/nftables/nftables_programmer.ts";
 import { Network } from "../support/netns.ts";
 import { service, slice } from "../support/objects.ts";

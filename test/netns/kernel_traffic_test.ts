@@ -7,11 +7,11 @@ import assert from "node:assert/strict";
 import { buildDesiredState } from "../../proxy/desired_state.ts";
 import type { IpFamily } from "../../proxy/ip.ts";
 import {
-  DEFAULT_MODE_SETTINGS,
   type KernelMode,
   type ModeInput,
   modeInput,
 } from "../../proxy/rules/modes/mode_input.ts";
+import { DEFAULT_MODE_SETTINGS } from "../support/mode_settings.ts";
 import { IptablesProgrammer } from "../../proxy/rules/modes/iptables/programmer.ts";
 import type { KernelProgrammer } from "../../proxy/rules/modes/kernel_programmer.ts";
 import { NftablesProgrammer } from "../../proxy/rules/modes/nftables/nftables_programmer.ts";

@@ -4,10 +4,10 @@ import { buildDesiredState } from "../../proxy/desired_state.ts";
 import type { IpFamily } from "../../proxy/ip.ts";
 import { type CommandRunner, systemRunner } from "../../proxy/rules/command.ts";
 import {
-  DEFAULT_MODE_SETTINGS,
   type ModeInput,
   modeInput,
 } from "../../proxy/rules/modes/mode_input.ts";
+import { DEFAULT_MODE_SETTINGS } from "../support/mode_settings.ts";
 import { nftablesDriver } from "../../proxy/rules/modes/nftables/driver.ts";
 import { NftablesProgrammer } from "../../proxy/rules/modes/nftables/nftables_programmer.ts";
 import { goldenInput, goldenText } from "../support/golden.ts";

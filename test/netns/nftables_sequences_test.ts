@@ -8,10 +8,10 @@ import fc from "fast-check";
 import type { IpFamily } from "../../proxy/ip.ts";
 import { NftablesProgrammer } from "../../proxy/rules/modes/nftables/nftables_programmer.ts";
 import {
-  DEFAULT_MODE_SETTINGS,
   type ModeInput,
   modeInput,
 } from "../../proxy/rules/modes/mode_input.ts";
+import { DEFAULT_MODE_SETTINGS } from "../support/mode_settings.ts";
 import { StateTracker } from "../../proxy/state_tracker.ts";
 import {
   type Change,

@@ -6,7 +6,7 @@ import { explain, EXPLAINED_MODES } from "../../proxy/explain/mod.ts";
 import { mermaid } from "../../proxy/explain/mermaid.ts";
 import { ORIGINS } from "../../proxy/explain/packet.ts";
 import { picture } from "../../proxy/explain/picture.ts";
-import { DEFAULT_MODE_SETTINGS } from "../../proxy/rules/modes/mode_input.ts";
+import { DEFAULT_MODE_SETTINGS } from "../support/mode_settings.ts";
 import {
   OWN_NODE,
   serviceKeys,

@@ -8,7 +8,7 @@ import assert from "node:assert/strict";
 import fc from "fast-check";
 import { buildDesiredState } from "../../proxy/desired_state.ts";
 import type { Question } from "../../proxy/explain/mod.ts";
-import { DEFAULT_MODE_SETTINGS } from "../../proxy/rules/modes/mode_input.ts";
+import { DEFAULT_MODE_SETTINGS } from "./mode_settings.ts";
 import type { EndpointSlice, Service } from "../../watch/types.ts";
 import { type Namespace, Network } from "./netns.ts";
 import { node as nodeObject, service, slice } from "./objects.ts";

@@ -7,12 +7,12 @@
 import { buildDesiredState } from "../../proxy/desired_state.ts";
 import type { IpFamily } from "../../proxy/ip.ts";
 import {
-  DEFAULT_MODE_SETTINGS,
   type KernelMode,
   type ModeFacts,
   type ModeInput,
   modeInput,
 } from "../../proxy/rules/modes/mode_input.ts";
+import { DEFAULT_MODE_SETTINGS } from "./mode_settings.ts";
 import {
   decodeEndpointSlice,
   decodeNode,

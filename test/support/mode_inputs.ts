@@ -7,12 +7,12 @@ import fc from "fast-check";
 import { buildDesiredState } from "../../proxy/desired_state.ts";
 import type { IpFamily } from "../../proxy/ip.ts";
 import {
-  DEFAULT_MODE_SETTINGS,
   type KernelMode,
   type ModeInput,
   modeInput,
   type ModeSettings,
 } from "../../proxy/rules/modes/mode_input.ts";
+import { DEFAULT_MODE_SETTINGS } from "./mode_settings.ts";
 import type { EndpointSlice, Service } from "../../watch/types.ts";
 import { node, service, slice } from "./objects.ts";
 

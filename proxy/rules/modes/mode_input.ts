@@ -72,25 +72,6 @@ export interface IpvsSettings {
   readonly udpTimeoutMs: number;
 }
 
-export const DEFAULT_MODE_SETTINGS: ModeSettings = {
-  detectLocalMode: "ClusterCIDR",
-  bridgeInterface: "",
-  interfaceNamePrefix: "",
-  clusterCidrs: [],
-  masqueradeAll: false,
-  masqueradeBit: 14,
-  localhostNodePorts: true,
-  bindAddress: "",
-  ipvs: {
-    scheduler: "rr",
-    excludeCidrs: [],
-    strictArp: false,
-    tcpTimeoutMs: 0,
-    tcpFinTimeoutMs: 0,
-    udpTimeoutMs: 0,
-  },
-};
-
 /** Everything there is to know, of both families. */
 export interface ModeFacts {
   readonly mode: KernelMode;
@@ -178,7 +159,7 @@ export function modeInput(facts: ModeFacts): ModeInput {
 }
 
 /** The ServicePorts of a family, in the order in which they are rendered. */
-export function modePorts(
+function modePorts(
   state: DesiredState,
   family: IpFamily,
 ): ModePort[] {
@@ -195,7 +176,7 @@ export function modePorts(
 const MADE = new WeakMap<ServicePortState, ModePort>();
 
 /** The lists of one ServicePort. */
-export function modePort(port: ServicePortState): ModePort {
+function modePort(port: ServicePortState): ModePort {
   const known = MADE.get(port);
   if (known !== undefined) return known;
   const all = reachableEndpoints(port);

@@ -6,7 +6,7 @@ import {
   EXPLAINED_MODES,
   type Explanation,
 } from "../../../proxy/explain/mod.ts";
-import { DEFAULT_MODE_SETTINGS } from "../../../proxy/rules/modes/mode_input.ts";
+import { DEFAULT_MODE_SETTINGS } from "../../support/mode_settings.ts";
 import type { EndpointSlice, Service } from "../../../watch/types.ts";
 import { node, service, slice } from "../../support/objects.ts";
 

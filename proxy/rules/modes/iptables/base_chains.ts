@@ -82,7 +82,7 @@ export const NAT_JUMPS: readonly BaseRule[] = [
 ];
 
 /** The bit of the packet mark that asks for masquerading (fact 10.24). */
-export function masqueradeMark({ masqueradeBit }: BaseInput): number {
+function masqueradeMark({ masqueradeBit }: BaseInput): number {
   return (1 << masqueradeBit) >>> 0;
 }
 

@@ -95,7 +95,7 @@ export function compileIptables(
 }
 
 /** Whether comments of endpoints are left out, to keep the program small. */
-export function isLarge(ports: readonly ModePort[]): boolean {
+function isLarge(ports: readonly ModePort[]): boolean {
   const count = ports.reduce((sum, port) => sum + port.endpoints.length, 0);
   return count > LARGE_CLUSTER_ENDPOINTS;
 }

@@ -17,7 +17,7 @@ import { ruleParts, type Ruleset } from "../../iptables_text.ts";
 import type { IpFamily } from "../../../ip.ts";
 import type { KernelMode } from "../mode_input.ts";
 
-export const KUBE_PORTAL_MODE = "KUBE-PORTAL-MODE";
+const KUBE_PORTAL_MODE = "KUBE-PORTAL-MODE";
 
 const FAMILIES: readonly IpFamily[] = ["IPv4", "IPv6"];
 
@@ -27,7 +27,7 @@ interface Options {
 }
 
 /** Whose mark it is, and the parameters to put back; `undefined`: no mark. */
-export function markIn(
+function markIn(
   loaded: Ruleset,
   mode: KernelMode,
 ): ReadonlyMap<string, string> | undefined {
@@ -47,7 +47,7 @@ export function markIn(
 }
 
 /** Input for `iptables-restore --noflush`. */
-export function markText(
+function markText(
   mode: KernelMode,
   originals: ReadonlyMap<string, string>,
 ): string {

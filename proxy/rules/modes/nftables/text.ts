@@ -178,7 +178,7 @@ function fieldText(field: NftField, family: Family): string {
   }
 }
 
-export function verdictText(verdict: NftVerdict): string {
+function verdictText(verdict: NftVerdict): string {
   return "chain" in verdict
     ? `${verdict.verdict} ${verdict.chain}`
     : verdict.verdict;

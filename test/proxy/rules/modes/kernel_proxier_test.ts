@@ -9,10 +9,8 @@ import {
   cleanupKernelMode,
   KernelProxier,
 } from "../../../../proxy/rules/modes/kernel_proxier.ts";
-import {
-  DEFAULT_MODE_SETTINGS,
-  type ModeSettings,
-} from "../../../../proxy/rules/modes/mode_input.ts";
+import { type ModeSettings } from "../../../../proxy/rules/modes/mode_input.ts";
+import { DEFAULT_MODE_SETTINGS } from "../../../support/mode_settings.ts";
 import { FakeClock } from "../../../support/fake_clock.ts";
 import { FakeDriver, FakeProc } from "../../../support/fake_kernel_mode.ts";
 import { collectLog } from "../../../support/log_lines.ts";

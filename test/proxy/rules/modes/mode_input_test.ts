@@ -1,11 +1,11 @@
 import assert from "node:assert/strict";
 import { buildDesiredState } from "../../../../proxy/desired_state.ts";
 import {
-  DEFAULT_MODE_SETTINGS,
   type ModeFacts,
   modeInput,
   type ModeSettings,
 } from "../../../../proxy/rules/modes/mode_input.ts";
+import { DEFAULT_MODE_SETTINGS } from "../../../support/mode_settings.ts";
 import { node, service, slice } from "../../../support/objects.ts";
 
 const OWN = node("n1", {

@@ -2,10 +2,10 @@ import assert from "node:assert/strict";
 import { buildDesiredState } from "../../../../proxy/desired_state.ts";
 import type { IpFamily } from "../../../../proxy/ip.ts";
 import {
-  DEFAULT_MODE_SETTINGS,
   modeInput,
   type ModeSettings,
 } from "../../../../proxy/rules/modes/mode_input.ts";
+import { DEFAULT_MODE_SETTINGS } from "../../../support/mode_settings.ts";
 import { compileNftables } from "../../../../proxy/rules/modes/nftables/compile.ts";
 import {
   endpointBase,

@@ -10,11 +10,11 @@ import {
   scriptText,
 } from "../../../../../proxy/rules/modes/ipvs/text.ts";
 import {
-  DEFAULT_MODE_SETTINGS,
   type ModeFacts,
   modeInput,
   type ModeSettings,
 } from "../../../../../proxy/rules/modes/mode_input.ts";
+import { DEFAULT_MODE_SETTINGS } from "../../../../support/mode_settings.ts";
 import type { EndpointSlice, Service } from "../../../../../watch/types.ts";
 import { node, service, slice } from "../../../../support/objects.ts";
 
