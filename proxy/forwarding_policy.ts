@@ -11,6 +11,7 @@ import {
 } from "./desired_state.ts";
 import type { ForwardingPolicy } from "./engine/engine.ts";
 
+/** The endpoints of each way in, and how one of them is chosen. */
 export function forwardingPolicy(state: ServicePortState): ForwardingPolicy {
   const { servicePort } = state;
   const isUdp = servicePort.protocol === "UDP";

@@ -61,6 +61,7 @@ export type State =
 
 export const LISTING: State = { name: "listing" };
 
+/** @param how `resumed`: after a failure, at a server that may be another */
 export function watching(
   resourceVersion: string,
   how: { readonly freshConnection?: boolean; readonly resumed?: boolean } = {},

@@ -74,6 +74,7 @@ export interface FieldReading<S> {
   readonly problems: readonly Problem[];
 }
 
+/** A value, and not a group of them. */
 export function isField(entry: Field | Section): entry is Field {
   return typeof entry.kind === "string";
 }
@@ -223,6 +224,7 @@ export function writtenValue(field: Field, value: unknown): unknown {
   return field.kind === "duration" ? goDurationText(value as number) : value;
 }
 
+/** As a file has it that says nothing: Go's zero value. */
 export function isZero(value: unknown): boolean {
   return value === 0 || value === "" || value === false ||
     (typeof value === "object" && value !== null &&

@@ -3,8 +3,8 @@
  * every problem, with the path that upstream's message for it has and what is
  * allowed. Pure.
  *
- * What belongs to modes that do not run here is not checked, as upstream checks
- * the sections of other modes than the chosen one only where it uses them.
+ * The sections of ipvs and nftables are checked where that mode is chosen, as
+ * upstream does.
  *
  * @module
  */
@@ -28,6 +28,7 @@ const LOCAL_MODES = [
   "",
 ];
 
+/** Everything that kube-proxy would refuse; empty: it may run. */
 export function validate(config: KubeProxyConfiguration): Problem[] {
   return [
     ...modeProblems(config),
@@ -136,30 +137,19 @@ const CONNTRACK_FIELDS = [
   ["udpStreamTimeout", "UDPStreamTimeout"],
 ] as const;
 
-/** None of it does anything here; a value that is wrong is told all the same. */
+/**
+ * Most of it does nothing here, or in kernel modes alone; a value that is wrong
+ * is told all the same.
+ */
 function kernelProblems(config: KubeProxyConfiguration): Problem[] {
-  const problems: Problem[] = [];
-  const { iptables, oomScoreAdj, conntrack, clientConnection } = config;
-  const bit = iptables.masqueradeBit;
-  if (bit < 0 || bit > MAX_MASQUERADE_BIT) {
-    problems.push({
-      field: "iptables.masqueradeBit",
-      path: "KubeProxyIPTablesConfiguration.MasqueradeBit",
-      value: bit,
-      text: `must be within the range [0, ${MAX_MASQUERADE_BIT}]`,
-    });
-  }
-  const nftBit = config.nftables.masqueradeBit;
-  if (
-    config.mode === "nftables" && (nftBit < 0 || nftBit > MAX_MASQUERADE_BIT)
-  ) {
-    problems.push({
-      field: "nftables.masqueradeBit",
-      path: "KubeProxyNFTablesConfiguration.MasqueradeBit",
-      value: nftBit,
-      text: `must be within the range [0, ${MAX_MASQUERADE_BIT}]`,
-    });
-  }
+  const { iptables, nftables, oomScoreAdj, conntrack, clientConnection } =
+    config;
+  const problems = [
+    ...bitProblems(iptables.masqueradeBit, "iptables", "IPTables"),
+    ...(config.mode === "nftables"
+      ? bitProblems(nftables.masqueradeBit, "nftables", "NFTables")
+      : []),
+  ];
   if (Math.abs(oomScoreAdj) > MAX_OOM_SCORE_ADJ) {
     problems.push({
       field: "oomScoreAdj",
@@ -188,6 +178,16 @@ function kernelProblems(config: KubeProxyConfiguration): Problem[] {
     });
   }
   return problems;
+}
+
+function bitProblems(bit: number, section: string, name: string): Problem[] {
+  if (bit >= 0 && bit <= MAX_MASQUERADE_BIT) return [];
+  return [{
+    field: `${section}.masqueradeBit`,
+    path: `KubeProxy${name}Configuration.MasqueradeBit`,
+    value: bit,
+    text: `must be within the range [0, ${MAX_MASQUERADE_BIT}]`,
+  }];
 }
 
 const IPVS_TIMEOUTS = [

@@ -17,6 +17,7 @@ interface Box {
   readonly next: Map<string, Box>;
 }
 
+/** At most 12 ways; how many more there are is said. */
 export function mermaid(explanation: Explanation): string {
   const { connection, branches } = explanation;
   const lines = ["flowchart TD"];

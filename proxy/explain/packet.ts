@@ -115,6 +115,7 @@ export function firstPacket(
   };
 }
 
+/** Whether the kernel would deliver it to the machine itself. */
 export function isLocalAddress(ip: string, machine: WalkedMachine): boolean {
   return isLoopback(ip) || machine.addresses.has(ip);
 }
@@ -135,6 +136,7 @@ export function matchesInterface(
     : inInterface === name;
 }
 
+/** Equal to an address, or in a CIDR. */
 export function isIn(cidrOrIp: string, ip: string): boolean {
   return cidrOrIp.includes("/") ? cidrContains(cidrOrIp, ip) : cidrOrIp === ip;
 }

@@ -91,6 +91,7 @@ export interface PortRowOptions {
   readonly steeringFailures: ReadonlyMap<string, string>;
 }
 
+/** Everything there is to show of a ServicePort, as JSON. */
 export function portRow(
   port: PortView,
   { isDraining, steeringFailures }: PortRowOptions,
@@ -217,6 +218,7 @@ function counts(stats: EndpointStats) {
   };
 }
 
+/** Since the ServicePort is there. */
 export function portCounts(stats: ForwarderStats): PortCounts {
   return {
     open: stats.connectionsOpen,
@@ -231,6 +233,7 @@ export function portCounts(stats: ForwarderStats): PortCounts {
   };
 }
 
+/** How many are passed over now. */
 export function ejectedEndpoints({ endpoints }: ForwarderStats): number {
   let count = 0;
   for (const { ejectedUntil } of endpoints.values()) {

@@ -22,6 +22,7 @@ export function isKernelMode(mode: string): mode is KernelMode {
   return (KERNEL_MODES as readonly string[]).includes(mode);
 }
 
+/** What a mode needs to run; nothing is touched yet. */
 export function kernelModeDriver(
   mode: KernelMode,
   runner: CommandRunner = systemRunner,

@@ -86,6 +86,7 @@ function masqueradeMark({ masqueradeBit }: BaseInput): number {
   return (1 << masqueradeBit) >>> 0;
 }
 
+/** What is in `KUBE-MARK-MASQ`. */
 export function markMasqRules(input: BaseInput): IptablesRule[] {
   return [rule("", [], { type: "set-mark", mark: masqueradeMark(input) })];
 }

@@ -71,6 +71,10 @@ export class CompileMemory {
 /** Upstream calls a cluster large with more endpoints than this (fact 10.31). */
 const LARGE_CLUSTER_ENDPOINTS = 1000;
 
+/**
+ * @param options.memory of earlier compilations: what has not changed since is
+ *   not compiled again
+ */
 export function compileIptables(
   input: ModeInput,
   { nfacct = false, memory = new CompileMemory() }: CompileOptions = {},

@@ -34,6 +34,7 @@ export interface ServicePortChains {
 
 type HashedName = Pick<ServicePortName, "protocol"> & { readonly text: string };
 
+/** The same on every node of every cluster: hashes of what the port is called. */
 export function servicePortChains(name: HashedName): ServicePortChains {
   const hash = chainHash(hashedText(name));
   return {

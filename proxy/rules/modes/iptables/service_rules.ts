@@ -67,6 +67,7 @@ interface Decided {
   readonly usesFirewall: boolean;
 }
 
+/** By the chain they belong to; the rules of others do not matter to them. */
 export function serviceRules(
   port: ModePort,
   context: ServiceContext,

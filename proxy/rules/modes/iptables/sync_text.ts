@@ -37,6 +37,7 @@ export interface RestoreText {
   readonly written: Readonly<Record<string, number>>;
 }
 
+/** Input of `iptables-restore --noflush`, for one family. */
 export function restoreText(
   program: IptablesProgram,
   parts: RestoreParts,

@@ -27,6 +27,7 @@ interface Address {
   readonly number: number;
 }
 
+/** Where two ServicePorts claim an address and port, one has the virtual server. */
 export function compileIpvs(input: ModeInput): IpvsProgram {
   const sets = new SetEntries();
   const addresses = new Set<string>();

@@ -62,6 +62,7 @@ function needsReuseMode(programmers: readonly IpvsProgrammer[]): boolean {
     (Number(major) < 5 || Number(major) === 5 && Number(minor) < 9);
 }
 
+/** ipvs mode as something that runs, on this kernel or not: starting it finds out. */
 export function ipvsDriver(
   runner: CommandRunner = systemRunner,
 ): KernelModeDriver {

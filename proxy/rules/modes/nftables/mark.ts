@@ -25,6 +25,7 @@ export function markCommands(family: IpFamily): string[] {
   ];
 }
 
+/** Added before it is deleted: only what is there can be. */
 export function unmarkCommands(family: IpFamily): string[] {
   return [`add table ${spec(family)}`, `delete table ${spec(family)}`];
 }

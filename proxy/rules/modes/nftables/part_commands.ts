@@ -26,6 +26,7 @@ export interface Steps {
   readonly setsDeleted: string[];
 }
 
+/** Sorted into steps; `inOneTransaction` puts them in line. */
 export function partCommands(
   changes: readonly PartChange[],
   commands: Commands,
@@ -46,6 +47,7 @@ export function partCommands(
   return steps;
 }
 
+/** The order in which no command refers to what is not there. */
 export function inOneTransaction(steps: Steps): string[] {
   return [
     ...steps.added,

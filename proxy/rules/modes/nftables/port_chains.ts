@@ -13,6 +13,7 @@ import { goTo, hasFirewall, type PortView } from "./port_view.ts";
 import type { NftChain, NftMatch, NftRule, NftSet } from "./program.ts";
 import type { TablePart } from "./table_parts.ts";
 
+/** As many as its policies, affinity and source ranges ask for. */
 export function portChains(view: PortView): TablePart[] {
   return [
     ...affinityParts(view),

@@ -21,6 +21,7 @@ import { goTo, hasFirewall, type PortView } from "./port_view.ts";
 import type { NftVerdict } from "./program.ts";
 import type { PlacedElement, TablePart } from "./table_parts.ts";
 
+/** How packets find a ServicePort: its entries in the maps that all share. */
 export function portElements(view: PortView): TablePart[] {
   const { port, protocol } = view;
   return [

@@ -28,6 +28,7 @@ export interface PortView {
   readonly outside: readonly Endpoint[];
 }
 
+/** Decided once, for all parts of a ServicePort. */
 export function portView(port: ModePort, input: PortInput): PortView {
   const { servicePort: service, cluster, local } = port;
   return {

@@ -13,6 +13,7 @@ import { tableText } from "./text.ts";
 /** Never seen by a packet. */
 const PROBE_TABLE = "kube-proxy-probe";
 
+/** Input of `nft -f`, which leaves nothing behind. */
 export function probeText(family: IpFamily): string {
   const table = probeTable(family);
   return `${tableText(table)}delete table ${table.family} ${table.name}\n`;

@@ -94,6 +94,7 @@ export function keyText(key: readonly string[]): string {
   return key.join(" . ");
 }
 
+/** One line, as `nft` prints it. */
 export function ruleText(
   { statements, comment }: NftRule,
   family: Family,
