@@ -26,14 +26,31 @@ export const LARGE_BUFFERS_MAX = 256;
 /** How many of them are kept when nobody needs them. */
 const LARGE_BUFFERS_KEPT = 16;
 
-/** Lends large buffers, a bounded number. */
+/** The same of small ones: 1 MiB. */
+const SMALL_BUFFERS_KEPT = 256;
+
+/** Lends buffers; of large ones a bounded number. */
 export class BufferPool {
   readonly #free: Uint8Array<ArrayBuffer>[] = [];
+  /** New ones have to be cleared, and to be collected again. */
+  readonly #freeSmall: Uint8Array<ArrayBuffer>[] = [];
   #lent = 0;
 
   /** How many large buffers are out. */
   get lent(): number {
     return this.#lent;
+  }
+
+  /** What an idle direction waits with. */
+  takeSmall(): Uint8Array<ArrayBuffer> {
+    return this.#freeSmall.pop() ?? new Uint8Array(SMALL_BUFFER_BYTES);
+  }
+
+  /** Takes it back when no read is under way any more. */
+  giveBackSmall(buffer: Uint8Array<ArrayBuffer>): void {
+    if (this.#freeSmall.length < SMALL_BUFFERS_KEPT) {
+      this.#freeSmall.push(buffer);
+    }
   }
 
   /** A large buffer to be given back, or `undefined` if all are lent. */

@@ -30,7 +30,7 @@ import type {
   ListenOptions,
   NamespaceOpener,
 } from "../engine.ts";
-import { type BufferPool, SMALL_BUFFER_BYTES } from "./buffers.ts";
+import type { BufferPool } from "./buffers.ts";
 import type { ClosingSockets } from "./closing_sockets.ts";
 import { type Activity, AgeLimit } from "./connection_age.ts";
 import { connectToAny } from "./dial.ts";
@@ -218,8 +218,8 @@ export class PortableForwarder implements Forwarder {
     arrival: Arrival,
   ): Promise<void> {
     const { signal } = connection;
-    tune(socket);
-    const earlyRead = readEarly(socket, connection);
+    keepAlive(socket);
+    const earlyRead = readEarly(socket, connection, this.#options.buffers);
     const arrivedAt = performance.now();
     const found = await connectToAny(this.#balancer, {
       ...arrival,
@@ -241,6 +241,7 @@ export class PortableForwarder implements Forwarder {
     if (found.type !== "connected") {
       socket.close();
       await earlyRead.result.catch(() => {});
+      this.#options.buffers.giveBackSmall(earlyRead.buffer);
       if (found.type === "failed") this.#failed(found.reason, found.cause);
       return;
     }
@@ -249,7 +250,7 @@ export class PortableForwarder implements Forwarder {
     this.#counters.dialled((answeredAt - arrivedAt) / 1_000);
     this.#counters.endpointOpened(key);
     if (this.#balancer.answered(key)) this.#report(answersAgain(key));
-    tune(found.connection);
+    keepAlive(found.connection);
     const activity: Activity = { bytes: 0, isAnswerDue: false, writes: 0 };
     const ageing = this.#ages.add(connection, activity);
     const result = await splice(socket, found.connection, {
@@ -308,23 +309,20 @@ export class PortableForwarder implements Forwarder {
 function readEarly(
   client: Deno.TcpConn,
   connection: AbortController,
+  buffers: BufferPool,
 ): EarlyRead {
-  const buffer = new Uint8Array(SMALL_BUFFER_BYTES);
+  const buffer = buffers.takeSmall();
   const result = client.read(buffer);
   result.catch(() => connection.abort());
   return { buffer, result };
 }
 
 /**
- * No delay: we write what has arrived as it arrived, and waiting for more
- * would add up to 40 ms (Nagle against delayed acknowledgements) that a direct
- * connection does not have. Keep-alive: a peer that vanished without a word
- * (a node that lost power) is found by the kernel, after two hours with
- * Linux's defaults, and its descriptors come back.
+ * A peer that vanished without a word (a node that lost power) is found by the
+ * kernel, after two hours with Linux's defaults, and its descriptors come back.
  */
-function tune(connection: Deno.TcpConn): void {
+function keepAlive(connection: Deno.TcpConn): void {
   try {
-    connection.setNoDelay(true);
     connection.setKeepAlive(true);
   } catch {
     // Some systems (macOS) refuse this on a connection that was reset; the

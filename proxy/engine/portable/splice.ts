@@ -11,7 +11,7 @@
  * @module
  */
 import type { Traffic } from "../counters.ts";
-import { type BufferPool, SMALL_BUFFER_BYTES } from "./buffers.ts";
+import type { BufferPool } from "./buffers.ts";
 import { type Activity, AGED } from "./connection_age.ts";
 
 /**
@@ -46,6 +46,7 @@ export interface SpliceResult {
 
 /** A read of the client's that was begun before there was an endpoint. */
 export interface EarlyRead {
+  /** A small one of the pool's, which is given back. */
   readonly buffer: Uint8Array<ArrayBuffer>;
   /** As `Deno.Conn.read` answers. */
   readonly result: Promise<number | null>;
@@ -138,17 +139,22 @@ class Splice {
     earlyRead?: EarlyRead,
   ): Promise<void> {
     const { buffers, preface } = this.#options;
-    const small = earlyRead?.buffer ?? new Uint8Array(SMALL_BUFFER_BYTES);
+    const small = earlyRead?.buffer ?? buffers.takeSmall();
     let large: Uint8Array<ArrayBuffer> | undefined;
     let early = earlyRead?.result;
+    let writes = 0;
     try {
-      let takesMore = direction === "toClient" || preface === undefined ||
-        await this.#write(target, preface);
+      let takesMore = true;
+      if (direction === "toEndpoint" && preface !== undefined) {
+        takesMore = await this.#write(target, preface);
+        writes++;
+      }
       while (takesMore) {
         const buffer = large ?? small;
         const count = await this.#read(source, buffer, early);
         early = undefined;
         if (count === null) break;
+        if (++writes === 2) setNoDelay(target);
         takesMore = await this.#write(
           target,
           buffer.subarray(0, count),
@@ -164,11 +170,14 @@ class Splice {
       }
     } finally {
       if (large !== undefined) buffers.giveBack(large);
+      if (early === undefined) buffers.giveBackSmall(small);
     }
-    this.#directionEnded();
+    const isLast = this.#directionEnded();
+    // The close that follows at once says it, too.
+    if (this.#closed || isLast && this.#reason === "eof") return;
     // Harmless after a failed write. It fails when the other side is gone,
     // which the other direction finds out.
-    if (!this.#closed) await target.closeWrite().catch(() => {});
+    await target.closeWrite().catch(() => {});
   }
 
   /** Bytes read, or null at the end, whatever kind of end it is. */
@@ -231,14 +240,16 @@ class Splice {
     if (this.#lingerTimer !== undefined) this.#silentSince = performance.now();
   }
 
-  #directionEnded(): void {
-    if (this.#closed) return;
+  /** @returns whether the other one has ended, too */
+  #directionEnded(): boolean {
+    if (this.#closed) return true;
     if (this.#lingerTimer !== undefined) {
       clearTimeout(this.#lingerTimer);
-      return;
+      return true;
     }
     this.#silentSince = performance.now();
     this.#linger(this.#options.lingerMs);
+    return false;
   }
 
   #linger(delayMs: number): void {
@@ -258,5 +269,19 @@ class Splice {
     clearTimeout(this.#lingerTimer);
     this.#client.close();
     this.#endpoint.close();
+  }
+}
+
+/**
+ * We write what has arrived as it arrived, and waiting for more would add up to
+ * 40 ms (Nagle against delayed acknowledgements) that a direct connection does
+ * not have. The first write never waits: most connections get along without a
+ * call for this.
+ */
+function setNoDelay(connection: Deno.TcpConn): void {
+  try {
+    connection.setNoDelay(true);
+  } catch {
+    // It is gone already, as the next write says.
   }
 }
