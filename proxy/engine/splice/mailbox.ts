@@ -4,9 +4,9 @@
  * many, and an eventfd in the thread's epoll set wakes it. It then lets its
  * event loop turn until it has received them all.
  *
- * A queue in shared memory would save that turn. Measured, post and turn
- * together take 36 µs, of which waking is most; and this way commands are
- * plain objects, of any size, that nobody has to encode.
+ * A queue in shared memory would save that turn. Measured (./README.md), a
+ * thread that has rested takes its mail 0.3 ms after the call; and this way
+ * commands are plain objects, of any size, that nobody has to encode.
  *
  * @module
  */
