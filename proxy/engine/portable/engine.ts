@@ -23,6 +23,7 @@ import { PortableForwarder } from "./forwarder.ts";
 import { LINGER_MS } from "./splice.ts";
 import { ReceiveBuffers } from "./udp_buffers.ts";
 import { UdpForwarder } from "./udp_forwarder.ts";
+import { OpenConnections } from "./young_connections.ts";
 
 export interface PortableEngineOptions {
   readonly clock: Clock;
@@ -65,6 +66,7 @@ export function createPortableEngine(options: PortableEngineOptions): Engine {
   });
   const own = { TCP: new OwnAddresses(), UDP: new OwnAddresses() };
   const share = options.share ?? new DescriptorShare();
+  const open = new OpenConnections();
   let clusterSources = new CidrSet([]);
   return {
     name: "portable",
@@ -91,6 +93,7 @@ export function createPortableEngine(options: PortableEngineOptions): Engine {
         ownAddresses: own.TCP,
         share,
         sharesPort: options.sharesPort ?? (() => false),
+        open,
         namespaces: options.namespaces,
         dialTimeoutsMs: options.dialTimeoutsMs ?? DIAL_TIMEOUTS_MS,
         lingerMs: options.lingerMs ?? LINGER_MS,

@@ -36,6 +36,7 @@ import { type Activity, AgeLimit } from "./connection_age.ts";
 import { connectToAny } from "./dial.ts";
 import { type EarlyRead, splice } from "./splice.ts";
 import { listenTcp, type TcpListener } from "./tcp_listener.ts";
+import type { OpenConnections } from "./young_connections.ts";
 
 const logger = getLogger("engine");
 
@@ -47,6 +48,7 @@ export interface PortableForwarderOptions {
   readonly closing: ClosingSockets;
   readonly ownAddresses: OwnAddresses;
   readonly share: DescriptorShare;
+  readonly open: OpenConnections;
   readonly namespaces?: NamespaceOpener | undefined;
   readonly sharesPort: (address: ListenAddress) => boolean;
   /** Asked for every connection, since it may change. */
@@ -117,6 +119,8 @@ export class PortableForwarder implements Forwarder {
         namespaces: this.#options.namespaces,
         reusePort,
         handle: (connection) => this.#accept(connection, admission, options),
+        hasOthers: () =>
+          this.#options.open.isMoreThan(this.#counters.connectionsOpen),
       })
     );
     this.#listeners.add(listener);
@@ -168,22 +172,22 @@ export class PortableForwarder implements Forwarder {
     socket: Deno.TcpConn,
     admission: Admission,
     { serviceAddress }: ListenOptions,
-  ): void {
+  ): Promise<void> | undefined {
     this.#counters.connectionsTotal++;
     const { localAddr, remoteAddr } = socket;
     const client = { ip: peerIp(remoteAddr.hostname), port: remoteAddr.port };
     const list = admission.listFor(client.ip, this.#options.clusterSources());
     if (list === undefined) {
       this.#turnAway(socket, client, "its address is in no source range");
-      return;
+      return undefined;
     }
     if (this.#policy.endpoints[list].length === 0) {
       this.#turnAway(socket, client, `no endpoint for ${list} clients`);
-      return;
+      return undefined;
     }
     if (this.#counters.connectionsOpen >= this.#options.share.connectionsMax) {
       this.#turnAway(socket, client, SHARE_TAKEN);
-      return;
+      return undefined;
     }
     const destination = serviceAddress ??
       { ip: peerIp(localAddr.hostname), port: localAddr.port };
@@ -196,9 +200,12 @@ export class PortableForwarder implements Forwarder {
     }).finally(() => {
       this.#connections.delete(connection);
       this.#counters.connectionsOpen--;
+      this.#options.open.closed();
     });
     this.#counters.connectionsOpen++;
+    this.#options.open.opened();
     this.#connections.set(connection, ended);
+    return ended;
   }
 
   /** By a FIN, since we have no reset: see ../README.md. */

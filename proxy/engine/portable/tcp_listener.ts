@@ -11,6 +11,8 @@ import type { RepeatedLog } from "../../repeated_log.ts";
 import type { ListenAddress, Listener, NamespaceOpener } from "../engine.ts";
 import { openAt } from "../network_namespaces.ts";
 import { isExhausted } from "./errors.ts";
+import { turn } from "./turns.ts";
+import { YoungConnections } from "./young_connections.ts";
 
 /**
  * Connections the kernel completes before we accept them. The kernel lowers it
@@ -37,8 +39,14 @@ export interface TcpListenerOptions {
   readonly namespaces?: NamespaceOpener | undefined;
   /** Another process of the same user may listen there at the same time. */
   readonly reusePort?: boolean;
-  /** Owns the connection from here on; neither waits nor throws. */
-  readonly handle: (connection: Deno.TcpConn) => void;
+  /**
+   * Owns the connection from here on; neither waits nor throws.
+   *
+   * @returns when it has ended; undefined: it has
+   */
+  readonly handle: (connection: Deno.TcpConn) => Promise<void> | undefined;
+  /** Whether other listeners have clients, who would wait for ours. */
+  readonly hasOthers?: () => boolean;
 }
 
 /** A listener, and the end of its accept loop. */
@@ -81,11 +89,15 @@ async function acceptAll(
   options: TcpListenerOptions,
   signal: AbortSignal,
 ): Promise<void> {
+  const young = new YoungConnections();
   let pauseMs = ACCEPT_PAUSE_MIN_MS;
   for (let attempts = 1; !signal.aborted; attempts++) {
     if (attempts % ACCEPTS_PER_TURN === 0) await turn();
+    await young.untilRoom(options.hasOthers?.() ?? false);
+    if (signal.aborted) return;
     try {
-      options.handle(await socket.accept());
+      const ended = options.handle(await socket.accept());
+      if (ended !== undefined) young.add(ended);
       pauseMs = ACCEPT_PAUSE_MIN_MS;
     } catch (cause) {
       if (signal.aborted) return;
@@ -101,14 +113,6 @@ async function acceptAll(
       pauseMs = Math.min(pauseMs * 2, ACCEPT_PAUSE_MAX_MS);
     }
   }
-}
-
-/**
- * Everything else that is ready goes first. By a timer: what `setImmediate`
- * waits for is over before Deno asks the kernel which sockets are ready.
- */
-function turn(): Promise<void> {
-  return new Promise((resolve) => setTimeout(resolve, 0));
 }
 
 /**

@@ -12,6 +12,13 @@ import type { EndpointAddress } from "../engine.ts";
 import type { TimedFlow } from "../udp_flows.ts";
 import { UdpSocket, type UdpSocketOptions } from "./udp_socket.ts";
 
+/**
+ * Flows of one ServicePort that are opened before everything else has its turn:
+ * each takes a socket, and a flood of clients would have all of the time. That
+ * is 2,000 new ones a second.
+ */
+export const NEW_FLOWS_PER_TURN = 4;
+
 /** A listener, as flows see it. */
 export interface Door {
   readonly id: number;

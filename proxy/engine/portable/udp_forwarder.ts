@@ -26,12 +26,14 @@ import { OWN_ADDRESS, type OwnAddresses } from "../own_addresses.ts";
 import { type FlowExpiry, type FlowLimits, FlowTable } from "../udp_flows.ts";
 import type { ClosingSockets } from "./closing_sockets.ts";
 import { isExhausted } from "./errors.ts";
+import { Bursts } from "./turns.ts";
 import type { ReceiveBuffers } from "./udp_buffers.ts";
 import {
   type Datagram,
   type Door,
   type Flow,
   isFromEndpoint,
+  NEW_FLOWS_PER_TURN,
   openFlow,
 } from "./udp_flow.ts";
 import { type SendResult, UdpSocket } from "./udp_socket.ts";
@@ -65,6 +67,7 @@ export class UdpForwarder implements Forwarder {
   readonly #doors = new Set<Door>();
   /** Sockets that were closed and have not given their descriptor back yet. */
   readonly #ending = new Set<Promise<void>>();
+  readonly #newFlows = new Bursts(NEW_FLOWS_PER_TURN);
   #policy: ForwardingPolicy;
   #doorsOpened = 0;
   #closed = false;
@@ -165,7 +168,8 @@ export class UdpForwarder implements Forwarder {
     door: Door,
     data: Uint8Array<ArrayBuffer>,
     client: Deno.NetAddr,
-  ): void {
+  ): Promise<void> | undefined {
+    const { connectionsTotal } = this.#counters;
     this.#deliver({
       door,
       client,
@@ -174,6 +178,9 @@ export class UdpForwarder implements Forwarder {
       // until this one's endpoint has taken it.
       data: data.slice(),
     });
+    return this.#counters.connectionsTotal === connectionsTotal
+      ? undefined
+      : this.#newFlows.done();
   }
 
   /** Sends a datagram by its client's flow, or by a new one. */

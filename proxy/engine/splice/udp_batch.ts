@@ -82,18 +82,22 @@ export class DatagramBatch {
     });
   }
 
-  /** From slot 0 on, with {@linkcode names}; -1: none, and `errno` says why. */
-  receiveFromClients(fd: number): number {
+  /**
+   * From slot 0 on, with {@linkcode names}; -1: none, and `errno` says why.
+   *
+   * @param most of {@linkcode BATCH_SLOTS}
+   */
+  receiveFromClients(fd: number, most = BATCH_SLOTS): number {
     // The kernel has written how long the names were.
     this.#fromClients.setNameLengths(SOCKADDR_BYTES_MAX, 0, this.#named);
-    const count = this.#receive(fd, this.#fromClients);
+    const count = this.#receive(fd, this.#fromClients, most);
     this.#named = Math.max(0, count);
     return count;
   }
 
   /** From slot 0 on, by a connected socket; -1: none, and `errno` says why. */
   receiveFromEndpoint(fd: number): number {
-    return this.#receive(fd, this.#fromEndpoint);
+    return this.#receive(fd, this.#fromEndpoint, BATCH_SLOTS);
   }
 
   /** Bytes in a slot. */
@@ -163,9 +167,9 @@ export class DatagramBatch {
     return sent === -1 ? -1 : 1;
   }
 
-  #receive(fd: number, vector: Vector): number {
+  #receive(fd: number, vector: Vector, most: number): number {
     const { call } = this.#libc;
-    const count = call.recvmmsg(fd, vector.from[0]!, BATCH_SLOTS, 0, null);
+    const count = call.recvmmsg(fd, vector.from[0]!, most, 0, null);
     for (let slot = 0; slot < count; slot++) {
       this.#lengths[slot * IOVEC.int32s + IOVEC.length] = vector.length(slot);
     }

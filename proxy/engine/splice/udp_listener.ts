@@ -14,8 +14,15 @@ import { SOCKADDR_BYTES_MAX } from "./layouts.ts";
 import { EPOLLIN, type Libc } from "./libc.ts";
 import type { EventHandler, Poller } from "./poller.ts";
 import { Timer, type Timers } from "./timers.ts";
-import { type DatagramBatch, nameBytes } from "./udp_batch.ts";
+import { BATCH_SLOTS, type DatagramBatch, nameBytes } from "./udp_batch.ts";
 import type { UdpClient, UdpFlow } from "./udp_flow.ts";
+
+/**
+ * Clients without a flow that a round is to have, about: a flow takes a socket
+ * and some 100 µs, which everybody else in this thread waits for. Where a round
+ * had so many, the next receives no more datagrams than this.
+ */
+const NEW_CLIENTS_PER_ROUND = 4;
 
 /** Pause after a receive that failed, in milliseconds. */
 const RECEIVE_PAUSE_MS = 100;
@@ -58,6 +65,8 @@ export class UdpListener implements EventHandler {
   readonly #names = new NameMemory();
   readonly #resume: Timer;
   #isClosed = false;
+  /** Datagrams of the next round. */
+  #most = BATCH_SLOTS;
 
   /** Owns the socket. */
   constructor(fd: number, options: UdpListenerOptions) {
@@ -93,18 +102,21 @@ export class UdpListener implements EventHandler {
   /** Level-triggered: what one round does not receive, the next is told of. */
   onEvents(): void {
     const { batch, libc, receiver } = this.#options;
-    const count = batch.receiveFromClients(this.fd);
+    const count = batch.receiveFromClients(this.fd, this.#most);
     if (count === -1) {
       const errno = libc.errno();
       if (errno !== EAGAIN && errno !== EINTR) this.#pause(errno);
       return;
     }
+    let newClients = 0;
     for (let from = 0, to; from < count; from = to) {
       const key = batch.nameKey(from, this.#isIpv4);
       to = from + 1;
       while (to < count && batch.nameKey(to, this.#isIpv4) === key) to++;
       const at = from;
-      receiver.received({ from, to }, this.flows.get(key), () => ({
+      const flow = this.flows.get(key);
+      if (flow === undefined) newClients++;
+      receiver.received({ from, to }, flow, () => ({
         listener: this,
         key,
         sockaddr: this.#names.copy(
@@ -112,6 +124,9 @@ export class UdpListener implements EventHandler {
         ),
       }));
     }
+    this.#most = newClients >= NEW_CLIENTS_PER_ROUND
+      ? NEW_CLIENTS_PER_ROUND
+      : Math.min(this.#most * 2, BATCH_SLOTS);
   }
 
   /** No error is known that Linux gives for long; without a pause one would

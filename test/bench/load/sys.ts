@@ -126,7 +126,12 @@ export function datagramSocket(
 ): number {
   const fd = checked(sys.socket(AF_INET, SOCK_DGRAM | SOCK_FLAGS, 0));
   const to = sockaddr(address);
-  checked(sys[how](fd, to, to.length));
+  try {
+    checked(sys[how](fd, to, to.length));
+  } catch (error) {
+    sys.close(fd);
+    throw error;
+  }
   return fd;
 }
 
