@@ -4,6 +4,7 @@
  *
  * @module
  */
+import { fileReason } from "./file_reason.ts";
 import {
   type ApiConfig,
   checkPem,
@@ -174,16 +175,6 @@ async function readText(
       `Cannot read "${path}", the ${what}: ${fileReason(error)}`,
     );
   }
-}
-
-function fileReason(error: unknown): string {
-  if (error instanceof Deno.errors.NotFound) return "there is no such file";
-  if (error instanceof Deno.errors.NotCapable) {
-    return "Deno denies it; add --allow-read with this path";
-  }
-  if (error instanceof Deno.errors.PermissionDenied) return "permission denied";
-  if (error instanceof Deno.errors.IsADirectory) return "it is a folder";
-  return error instanceof Error ? error.message : String(error);
 }
 
 /** Under `--allow-env=NAME`, asking for another variable throws. */

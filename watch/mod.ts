@@ -25,6 +25,7 @@ export {
   type EventRecorderOptions,
   type EventSubject,
 } from "./events.ts";
+export { fileReason } from "./file_reason.ts";
 export { fileChanges, type FileChangesOptions } from "./file_changes.ts";
 export { isUnreachable, UnreachableError } from "./unreachable.ts";
 export { Informer } from "./informer.ts";

@@ -5,6 +5,7 @@
  *
  * @module
  */
+import { fileReason } from "../../watch/mod.ts";
 import {
   addressFromDeprecatedFlag,
   appendPortIfNeeded,
@@ -21,7 +22,7 @@ import {
   validate,
   withValue,
 } from "../config/mod.ts";
-import { errorLine, UserError } from "./errors.ts";
+import { UserError } from "./errors.ts";
 import type { FlagSpecs, FlagValues } from "./flags.ts";
 import { wholeNumber } from "./flags.ts";
 import { KUBE_PROXY_FLAGS } from "./kube_proxy_flags.ts";
@@ -63,10 +64,9 @@ export async function loadSettings(flags: SettingsFlags): Promise<Settings> {
   try {
     text = await Deno.readTextFile(path);
   } catch (error) {
-    const why = error instanceof Deno.errors.NotFound
-      ? "there is no such file"
-      : errorLine(error);
-    throw new UserError(`Cannot read "${path}", the file of --config: ${why}`);
+    throw new UserError(
+      `Cannot read "${path}", the file of --config: ${fileReason(error)}`,
+    );
   }
   return settingsOf(flags, { path, text });
 }

@@ -179,6 +179,14 @@ Deno.test("[8.50, 8.92, 8.93, 8.94, 8.99] run --config says what is wrong in one
       /^kube-portal: Cannot read ".*\/none", the file of --config: there is no such file\n$/,
     );
   });
+  await t.step("a folder", async () => {
+    const { code, stderr } = await runKubePortal([`--config=${folder.path}`]);
+    assert.equal(code, 1);
+    assert.match(
+      stderr,
+      /^kube-portal: Cannot read ".*--config: it is a folder\n$/,
+    );
+  });
   await t.step("no kubeconfig where the file says that it is", async () => {
     const { code, stderr } = await runKubePortal([`--config=${good}`]);
     assert.equal(code, 1);
