@@ -137,6 +137,9 @@ export class Half implements EventHandler {
     this.#note(socket.events);
   }
 
+  /** This direction was broken off: what it did not read lies at its socket. */
+  #isBroken = false;
+
   get hasEnded(): boolean {
     return this.#state === "ended";
   }
@@ -329,9 +332,12 @@ export class Half implements EventHandler {
   #end(isBroken: boolean): void {
     if (this.#state === "ended") return;
     this.#state = "ended";
+    this.#isBroken = isBroken;
     this.release();
     // Harmless if the peer is gone; and if it has ended, both are closed now.
-    if (!this.peer.hasEnded) {
+    // But closing a socket with something unread resets it, and with it what
+    // waits in the kernel for its end: the answer to a broken upload.
+    if (!this.peer.hasEnded || this.peer.#isBroken) {
       this.#tools.libc.call.shutdown(this.peer.fd, SHUT_WR);
     }
     this.#owner.directionEnded(this, isBroken);
