@@ -263,11 +263,13 @@ PATH="\${PATH#*:}" exec nft "$@"
         namespace: node,
         prefix: ["/usr/bin/env", `PATH=${folder.path}:${Deno.env.get("PATH")}`],
       });
+      // Not before: then the cleanup would be the one that waits.
       await eventually(
-        "its routes",
-        () => routes(node),
-        (all) => all.length === 2,
+        "it asks",
+        () => Deno.stat(`${folder.path}/asked`).catch(() => undefined),
+        (found) => found?.isDirectory === true,
       );
+      assert.equal((await routes(node)).length, 2);
       await stop(fourth);
       assert.deepEqual(await allRoutes(node), untouched, fourth.output);
     });
