@@ -54,7 +54,7 @@ export async function startKernelMode(
       ? cidrs
       : await serviceCidrsOf(client, signal);
     const proxier = await KernelProxier.start({
-      driver: kernelModeDriver(mode),
+      driver: await kernelModeDriver(mode),
       settings: () => modeSettings(config(), mode),
       nodeName,
       serviceCidrs,

@@ -7,6 +7,7 @@
  */
 import type { IpFamily } from "../ip.ts";
 import { interfaceAddresses } from "../rules/mod.ts";
+import { isKernelMode } from "../rules/modes/mod.ts";
 import {
   KERNEL_MODES,
   type KernelMode,
@@ -46,7 +47,7 @@ export interface RenderOptions {
 type Renderer = (input: ModeInput, options: RenderOptions) => string;
 
 /** Compiles and prints; a mode's compiler is `proxy/rules/modes/MODE/`. */
-const RENDERERS: Readonly<Partial<Record<KernelMode, Renderer>>> = {
+const RENDERERS: Readonly<Record<KernelMode, Renderer>> = {
   nftables: (input) => tableText(compileNftables(input)),
   ipvs: (input, { part, jumps }) => {
     const program = compileIpvs(input);
@@ -79,12 +80,6 @@ export async function renderCommand(args: readonly string[]): Promise<number> {
       `Flag --proxy-mode is needed: want ${KERNEL_MODES.join(", ")}`,
     );
   }
-  const renderer = RENDERERS[mode];
-  if (renderer === undefined) {
-    throw new UserError(
-      `Cannot render ${mode} mode: this build has no compiler for it`,
-    );
-  }
   if (flags.part !== undefined && mode !== "ipvs") {
     throw new UserError(
       `Flag --part is for ipvs mode: the program of ${mode} mode is one`,
@@ -100,10 +95,6 @@ export async function renderCommand(args: readonly string[]): Promise<number> {
   });
   const { jumps, nfacct } = flags;
   const part = IPVS_PARTS.find((name) => name === flags.part);
-  print(renderer(input, { jumps, nfacct, part }));
+  print(RENDERERS[mode](input, { jumps, nfacct, part }));
   return 0;
-}
-
-function isKernelMode(mode: string): mode is KernelMode {
-  return (KERNEL_MODES as readonly string[]).includes(mode);
 }

@@ -5,17 +5,20 @@
  * @module
  */
 import { type CommandRunner, systemRunner } from "../command.ts";
-import { iptablesDriver } from "./iptables/driver.ts";
-import { ipvsDriver } from "./ipvs/driver.ts";
 import { cleanupKernelMode } from "./kernel_proxier.ts";
 import type { KernelModeDriver } from "./kernel_programmer.ts";
-import { nftablesDriver } from "./nftables/driver.ts";
 import { KERNEL_MODES, type KernelMode } from "./mode_input.ts";
 
-/** Every mode that runs. */
+/** Loaded when it is needed: userspace mode starts without any of them. */
 const DRIVERS: Readonly<
-  Record<KernelMode, (runner: CommandRunner) => KernelModeDriver>
-> = { iptables: iptablesDriver, ipvs: ipvsDriver, nftables: nftablesDriver };
+  Record<KernelMode, (runner: CommandRunner) => Promise<KernelModeDriver>>
+> = {
+  iptables: async (runner) =>
+    (await import("./iptables/driver.ts")).iptablesDriver(runner),
+  ipvs: async (runner) => (await import("./ipvs/driver.ts")).ipvsDriver(runner),
+  nftables: async (runner) =>
+    (await import("./nftables/driver.ts")).nftablesDriver(runner),
+};
 
 /** Whether a mode is one of the kernel's. */
 export function isKernelMode(mode: string): mode is KernelMode {
@@ -26,7 +29,7 @@ export function isKernelMode(mode: string): mode is KernelMode {
 export function kernelModeDriver(
   mode: KernelMode,
   runner: CommandRunner = systemRunner,
-): KernelModeDriver {
+): Promise<KernelModeDriver> {
   return DRIVERS[mode](runner);
 }
 
@@ -45,6 +48,6 @@ export async function cleanupKernelModes(
 ): Promise<void> {
   for (const mode of KERNEL_MODES) {
     if (mode === except) continue;
-    await cleanupKernelMode(DRIVERS[mode](runner), { runner, signal });
+    await cleanupKernelMode(await DRIVERS[mode](runner), { runner, signal });
   }
 }
