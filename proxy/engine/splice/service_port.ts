@@ -1,8 +1,8 @@
 /**
  * A ServicePort in the thread that accepts: who may come in, which endpoint is
  * chosen, and the counts. All choices are made here, in one thread, however
- * many threads move bytes: so there is one rotation and one memory of clients,
- * and they are the same `LoadBalancer` that the portable engine has.
+ * many threads move bytes: so there is one rotation and one memory of clients
+ * (`endpoint_choice.ts`).
  *
  * @module
  */
@@ -10,18 +10,14 @@ import {
   type ClientAddress,
   endpointKey,
   type EndpointListName,
-  LoadBalancer,
 } from "../../load_balancer.ts";
 import type { Admission, CidrSet } from "../admission.ts";
 import { SHARE_TAKEN } from "../descriptor_share.ts";
-import { answersAgain, ejected, type LoggedEvent } from "../ejection_events.ts";
-import type {
-  EndpointAddress,
-  ForwardingPolicy,
-  ListenAddress,
-} from "../engine.ts";
+import type { LoggedEvent } from "../ejection_events.ts";
+import type { ForwardingPolicy, ListenAddress } from "../engine.ts";
 import { proxyHeader } from "../proxy_protocol.ts";
-import { Endpoint } from "./endpoint.ts";
+import type { Endpoint } from "./endpoint.ts";
+import { EndpointChoice } from "./endpoint_choice.ts";
 import type { Libc } from "./libc.ts";
 import { MSG_MORE, MSG_NOSIGNAL } from "./libc.ts";
 import type { EndedConnection } from "./messages.ts";
@@ -41,7 +37,6 @@ import {
   type SharedCounters,
 } from "./shared_counters.ts";
 import { resetOnClose } from "./socket.ts";
-import { Timer } from "./timers.ts";
 import type { Timings } from "./timings.ts";
 
 /** What a ServicePort asks of its thread. */
@@ -69,25 +64,14 @@ export interface AcceptedConnection {
   readonly destination: () => ListenAddress;
 }
 
-/** How often affinity that nobody uses is looked at, in milliseconds. */
-const AFFINITY_LOOK_MS = 1_000;
-
-const wallClock = { now: () => Date.now() };
-
 export class ServicePort implements SearchOwner {
   readonly #port: number;
   readonly #host: ServicePortHost;
   readonly #line: Line;
   readonly #timings: Timings;
-  readonly #endpoints = new Map<string, Endpoint>();
-  /** The same, by the objects that the balancer was given. */
-  #byAddress = new Map<EndpointAddress, Endpoint>();
-  #current: ReadonlySet<string> = new Set();
-  #generation = 0;
   #policy: ForwardingPolicy;
-  #balancer: LoadBalancer;
+  readonly #choice: EndpointChoice;
   readonly #searches = new Roster<Search>();
-  readonly #affinityTimer = new Timer(() => this.#countAffinity());
   #isCutting = false;
   #isDraining = false;
 
@@ -100,12 +84,20 @@ export class ServicePort implements SearchOwner {
       readonly policy: ForwardingPolicy;
     },
   ) {
+    const { host } = options;
     this.#port = port;
-    this.#host = options.host;
+    this.#host = host;
     this.#line = options.line;
     this.#timings = options.timings;
     this.#policy = options.policy;
-    this.#balancer = new LoadBalancer(options.policy, { clock: wallClock });
+    this.#choice = new EndpointChoice(options.policy, {
+      counters: host.counters,
+      timers: host.timers,
+      now: () => host.now,
+      line: options.line,
+      log: (event) => host.log(port, event),
+      gone: (key, generation) => host.endpointGone(port, key, generation),
+    });
   }
 
   /** @param lines endpoint key → number of its counter line */
@@ -116,29 +108,8 @@ export class ServicePort implements SearchOwner {
       readonly lines: ReadonlyMap<string, number>;
     },
   ): void {
-    const { counters } = this.#host;
-    const { internal, external, externalFromCluster } = policy.endpoints;
     this.#policy = policy;
-    this.#generation = options.generation;
-    const byAddress = new Map<EndpointAddress, Endpoint>();
-    for (const address of [...internal, ...external, ...externalFromCluster]) {
-      const key = endpointKey(address);
-      let endpoint = this.#endpoints.get(key);
-      if (endpoint === undefined) {
-        const line = counters.line(options.lines.get(key)!);
-        endpoint = new Endpoint(address, { key, line });
-        this.#endpoints.set(key, endpoint);
-      }
-      byAddress.set(address, endpoint);
-    }
-    this.#byAddress = byAddress;
-    this.#current = new Set(options.lines.keys());
-    this.#balancer.update(policy);
-    this.#countAffinity();
-    for (const endpoint of [...this.#endpoints.values()]) {
-      this.#showEjection(endpoint);
-      this.#forgetIfGone(endpoint);
-    }
+    this.#choice.update(policy, options);
   }
 
   /** A client has come. Owns its socket. */
@@ -196,13 +167,11 @@ export class ServicePort implements SearchOwner {
     list: EndpointListName,
     tried: ReadonlySet<string>,
   ): Endpoint | undefined {
-    const picked = this.#balancer.pick(client, list, tried);
-    return picked && this.#byAddress.get(picked);
+    return this.#choice.pick(client, list, tried);
   }
 
   dialled(endpoint: Endpoint): void {
-    endpoint.dialled();
-    this.#balancer.opened(endpoint.key);
+    this.#choice.dialled(endpoint);
   }
 
   dialFailed(
@@ -210,8 +179,6 @@ export class ServicePort implements SearchOwner {
     endpoint: Endpoint,
     failure: DialFailure | undefined,
   ): void {
-    endpoint.undialled();
-    this.#balancer.closed(endpoint.key);
     if (failure !== undefined) {
       this.#line.add(PORT_CELLS.dialFailures, 1);
       if (failure.type === "timeout") this.#timings.dialTimedOut();
@@ -221,13 +188,9 @@ export class ServicePort implements SearchOwner {
         message: "Cannot dial endpoint; trying the next",
         properties: { endpoint: endpoint.key, ...failure },
       });
-      const forMs = this.#balancer.failed(endpoint.key, client);
-      if (forMs !== undefined) {
-        this.#host.log(this.#port, ejected(endpoint.key, forMs));
-        this.#showEjection(endpoint);
-      }
+      this.#choice.failed(endpoint, client);
     }
-    this.#forgetIfGone(endpoint);
+    this.#choice.undialled(endpoint);
   }
 
   connected(search: Search, pair: Pair, to: Endpoint): void {
@@ -236,23 +199,17 @@ export class ServicePort implements SearchOwner {
     const answeredAt = this.#host.now;
     this.#timings.dialled((answeredAt - search.startedAt) / 1_000);
     to.opened();
-    if (this.#balancer.answered(to.key)) {
-      this.#host.log(this.#port, answersAgain(to.key));
-      this.#showEjection(to);
-    }
-    if (this.#policy.affinityMs > 0) this.#countAffinity();
+    this.#choice.works(to);
     if (destination !== undefined) {
       this.#introduce(pair, client, destination);
     }
     // Kept only where somebody wants to know: a client costs memory.
     const toTell = this.#host.tellsConnections ? client : undefined;
     this.#host.place(this.#port, pair, () => {
-      this.#balancer.closed(to.key);
-      to.closed();
+      this.#choice.closed(to);
       const openMs = this.#host.now - answeredAt;
       this.#timings.connectionEnded(openMs / 1_000);
       if (toTell !== undefined) this.#tell(toTell, to, openMs);
-      this.#forgetIfGone(to);
       this.#connectionEnded();
     });
   }
@@ -293,7 +250,6 @@ export class ServicePort implements SearchOwner {
         properties: { reason, ...(cause === undefined ? {} : { cause }) },
       });
     }
-    if (this.#policy.affinityMs > 0) this.#countAffinity();
     this.#connectionEnded();
   }
 
@@ -305,29 +261,7 @@ export class ServicePort implements SearchOwner {
   #sayIfDrained(): void {
     if (this.#line.get(PORT_CELLS.connectionsOpen) > 0) return;
     // From here on its counter lines may be another's.
-    this.#host.timers.clear(this.#affinityTimer);
+    this.#choice.close();
     this.#host.drained(this.#port);
-  }
-
-  #showEjection(endpoint: Endpoint): void {
-    endpoint.ejectedUntil(this.#balancer.ejectedUntil(endpoint.key));
-  }
-
-  #forgetIfGone(endpoint: Endpoint): void {
-    if (endpoint.isInUse || this.#current.has(endpoint.key)) return;
-    if (!this.#endpoints.delete(endpoint.key)) return;
-    this.#host.endpointGone(this.#port, endpoint.key, this.#generation);
-  }
-
-  /** Now, and again when some may have expired. */
-  #countAffinity(): void {
-    const { timers, now } = this.#host;
-    const { affinityMs } = this.#policy;
-    const entries = this.#balancer.affinityEntries;
-    this.#line.set(PORT_CELLS.affinityEntries, entries);
-    if (entries === 0) return timers.clear(this.#affinityTimer);
-    if (this.#affinityTimer.queue !== undefined) return;
-    const delayMs = Math.min(affinityMs + 1, AFFINITY_LOOK_MS);
-    timers.set(this.#affinityTimer, { now, delayMs });
   }
 }

@@ -15,7 +15,7 @@ import { errnoText, isExhausted } from "./errors.ts";
 import { decodeSockaddr } from "./layouts.ts";
 import { EPOLLIN } from "./libc.ts";
 import type { UdpAccount } from "./udp_account.ts";
-import type { UdpChoice } from "./udp_choice.ts";
+import type { EndpointChoice } from "./endpoint_choice.ts";
 import { type FlowOwner, type UdpClient, UdpFlow } from "./udp_flow.ts";
 import type { UdpHost } from "./udp_host.ts";
 import { openFlowSocket } from "./udp_socket.ts";
@@ -39,7 +39,7 @@ export interface Cause extends Tried {
 export interface UdpOpenerOptions {
   readonly host: UdpHost;
   readonly account: UdpAccount;
-  readonly choice: UdpChoice;
+  readonly choice: EndpointChoice;
   readonly flows: FlowTable<UdpFlow>;
   readonly owner: FlowOwner;
   /** Has what had to wait for a descriptor delivered. */
@@ -123,7 +123,8 @@ export class UdpOpener {
     flows.add(flow);
     client.listener.flows.set(client.key, flow);
     account.opened();
-    choice.opened(endpoint);
+    choice.dialled(endpoint);
+    endpoint.opened();
     return flow;
   }
 

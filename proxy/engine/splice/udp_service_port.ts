@@ -19,7 +19,7 @@ import { PORT_CELLS } from "./shared_counters.ts";
 import { socketError } from "./socket.ts";
 import { Timer } from "./timers.ts";
 import { UdpAccount } from "./udp_account.ts";
-import { UdpChoice } from "./udp_choice.ts";
+import { EndpointChoice } from "./endpoint_choice.ts";
 import type { FlowOwner, UdpClient, UdpFlow } from "./udp_flow.ts";
 import type { UdpHost } from "./udp_host.ts";
 import { UdpListener, type UdpReceiver } from "./udp_listener.ts";
@@ -39,7 +39,7 @@ export class UdpServicePort implements UdpReceiver, FlowOwner {
   readonly #port: number;
   readonly #host: UdpHost;
   readonly #account: UdpAccount;
-  readonly #choice: UdpChoice;
+  readonly #choice: EndpointChoice;
   readonly #flows: FlowTable<UdpFlow>;
   readonly #expiry = new Timer(() => this.#expire?.());
   #expire: (() => void) | undefined;
@@ -61,7 +61,7 @@ export class UdpServicePort implements UdpReceiver, FlowOwner {
     this.#port = port;
     this.#host = host;
     this.#account = new UdpAccount(port, { counters, lines, log });
-    this.#choice = new UdpChoice(policy, {
+    this.#choice = new EndpointChoice(policy, {
       counters,
       timers,
       now,

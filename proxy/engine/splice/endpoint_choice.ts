@@ -1,7 +1,8 @@
 /**
- * The endpoints of a UDP ServicePort, in its data thread: the balancer that
- * every engine has, and where each endpoint's flows are counted. In: policies,
- * and clients. Out: endpoints; and word of those that nobody needs any more.
+ * The endpoints of a ServicePort, in the one thread that chooses among them: the
+ * balancer that every engine has, and where each endpoint's connections or flows
+ * are counted. In: policies, and clients. Out: endpoints; and word of those that
+ * nobody needs any more.
  *
  * @module
  */
@@ -26,7 +27,7 @@ const AFFINITY_LOOK_MS = 1_000;
 
 const wallClock = { now: () => Date.now() };
 
-export interface UdpChoiceOptions {
+export interface EndpointChoiceOptions {
   readonly counters: SharedCounters;
   readonly timers: Timers;
   /** Milliseconds, the loop's. */
@@ -38,8 +39,8 @@ export interface UdpChoiceOptions {
   readonly gone: (key: string, generation: number) => void;
 }
 
-export class UdpChoice {
-  readonly #options: UdpChoiceOptions;
+export class EndpointChoice {
+  readonly #options: EndpointChoiceOptions;
   readonly #endpoints = new Map<string, Endpoint>();
   /** The same, by the objects that the balancer was given. */
   #byAddress = new Map<EndpointAddress, Endpoint>();
@@ -47,9 +48,9 @@ export class UdpChoice {
   #generation = 0;
   #affinityMs = 0;
   readonly #balancer: LoadBalancer;
-  readonly #affinityTimer = new Timer(() => this.countAffinity());
+  readonly #affinityTimer = new Timer(() => this.#countAffinity());
 
-  constructor(policy: ForwardingPolicy, options: UdpChoiceOptions) {
+  constructor(policy: ForwardingPolicy, options: EndpointChoiceOptions) {
     this.#options = options;
     this.#balancer = new LoadBalancer(policy, { clock: wallClock });
   }
@@ -79,7 +80,7 @@ export class UdpChoice {
     this.#byAddress = byAddress;
     this.#current = new Set(lines.keys());
     this.#balancer.update(policy);
-    this.countAffinity();
+    this.#countAffinity();
     for (const endpoint of [...this.#endpoints.values()]) {
       this.#showEjection(endpoint);
       this.#forgetIfGone(endpoint);
@@ -93,25 +94,31 @@ export class UdpChoice {
     tried: ReadonlySet<string>,
   ): Endpoint | undefined {
     const picked = this.#balancer.pick(client, list, tried);
-    if (this.#affinityMs > 0) this.countAffinity();
+    if (this.#affinityMs > 0) this.#countAffinity();
     return picked && this.#byAddress.get(picked);
   }
 
-  /** It is in use from now on. */
-  opened(endpoint: Endpoint): void {
+  /** In use from now on: until it is `undialled`, or `closed`. */
+  dialled(endpoint: Endpoint): void {
     endpoint.dialled();
-    endpoint.opened();
     this.#balancer.opened(endpoint.key);
   }
 
-  /** Each call ends one of `opened`. */
+  /** Nothing came of it. */
+  undialled(endpoint: Endpoint): void {
+    endpoint.undialled();
+    this.#balancer.closed(endpoint.key);
+    this.#forgetIfGone(endpoint);
+  }
+
+  /** What it took has ended. */
   closed(endpoint: Endpoint): void {
     endpoint.closed();
     this.#balancer.closed(endpoint.key);
     this.#forgetIfGone(endpoint);
   }
 
-  /** It refused this client, or cannot be sent to. */
+  /** It refused this client, did not answer in time, or cannot be sent to. */
   failed(endpoint: Endpoint, client: ClientAddress): void {
     const forMs = this.#balancer.failed(endpoint.key, client);
     if (forMs === undefined) return;
@@ -119,7 +126,7 @@ export class UdpChoice {
     this.#showEjection(endpoint);
   }
 
-  /** It answered, or has not refused for long. */
+  /** It took a connection, answered, or has not refused for long. */
   works(endpoint: Endpoint): void {
     if (!this.#balancer.answered(endpoint.key)) return;
     this.#options.log(answersAgain(endpoint.key));
@@ -132,7 +139,7 @@ export class UdpChoice {
   }
 
   /** Now, and again when some may have expired. */
-  countAffinity(): void {
+  #countAffinity(): void {
     const { timers, now, line } = this.#options;
     const entries = this.#balancer.affinityEntries;
     line.set(PORT_CELLS.affinityEntries, entries);
