@@ -30,7 +30,7 @@ export function serveTls(
   handler: (request: Request) => Response | Promise<Response>,
   options: {
     certificate?: "server" | "named-server";
-    /** Default: any free one. */
+    /** Where a server is to be again where it was; any free one if not given. */
     port?: number;
   } = {},
 ): TestServer {
