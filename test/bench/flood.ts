@@ -1,7 +1,9 @@
 /**
  * What clients of one Service notice of a flood to another: latency before and
  * during, of new connections and of requests on connections that stay, and what
- * a million source ports cost.
+ * a million source ports cost. The flood and the endpoints take their part of
+ * the machine, whoever is flooded; so the same flood goes to another process of
+ * kube-portal, too, of which those clients use nothing.
  *
  *     deno run -A test/bench/flood.ts
  *     deno run -A test/bench/flood.ts --rate 5000 --engine splice
@@ -14,13 +16,17 @@ import { print, table } from "../../proxy/commands/terminal.ts";
 import { FloodedProxy, type Latency } from "../support/flooded_proxy.ts";
 
 const CONNECTIONS = 2_000;
+/** Of clients that come now and then: between two, on average. */
+const PAUSE_MS = 10;
+const PAUSED_CONNECTIONS = 400;
 const WINDOW_MS = 3_000;
 const SOURCES = 1_000_000;
 const SOURCES_PER_SECOND = 30_000;
 
 const HEADER = [
   "ENGINE",
-  "FLOOD/S",
+  "FLOODED",
+  "PER SECOND",
   "OF ANOTHER SERVICE",
   "P50 MS",
   "DURING",
@@ -43,37 +49,55 @@ function cells(before: Latency, during: Latency): string[] {
   return [...one("p50"), ...one("p99"), String(during.failures)];
 }
 
+/** What is measured of the Service that is not flooded. */
+const MEASURES: Readonly<
+  Record<string, (of: FloodedProxy) => Promise<Latency>>
+> = {
+  "connections, one after another": (of) => of.connections(CONNECTIONS),
+  "connections, 100 a second": (of) =>
+    of.connections(PAUSED_CONNECTIONS, PAUSE_MS),
+  "requests, 200 a second": (of) => of.requests(WINDOW_MS),
+};
+
+async function measureAll(
+  steady: FloodedProxy,
+): Promise<ReadonlyMap<string, Latency>> {
+  const found = new Map<string, Latency>();
+  for (const [name, measure] of Object.entries(MEASURES)) {
+    found.set(name, await measure(steady));
+  }
+  return found;
+}
+
 /** Before and during; the flood is of so many a second. */
 async function connectionFlood(
   engine: Engine,
   rate: number,
 ): Promise<string[][]> {
-  await using flooded = await FloodedProxy.start(engine);
-  await flooded.connections(CONNECTIONS);
-  const before = {
-    connections: await flooded.connections(CONNECTIONS),
-    requests: await flooded.requests(WINDOW_MS),
-  };
-  await using flood = flooded.flood("connect", "flooded", rate);
-  await flood.waitFor("succeeded");
-  const counted = await flooded.metric("connections_total", "flooded");
-  const at = performance.now();
-  const during = {
-    connections: await flooded.connections(CONNECTIONS),
-    requests: await flooded.requests(WINDOW_MS),
-  };
-  const seconds = (performance.now() - at) / 1_000;
-  const total = await flooded.metric("connections_total", "flooded") - counted;
-  const perSecond = Math.round(total / seconds).toString();
-  return [
-    [
-      engine,
-      perSecond,
-      "new connections",
-      ...cells(before.connections, during.connections),
-    ],
-    [engine, perSecond, "requests", ...cells(before.requests, during.requests)],
-  ];
+  await using steady = await FloodedProxy.start(engine);
+  await using other = await FloodedProxy.start(engine);
+  const rows: string[][] = [];
+  for (const flooded of [steady, other]) {
+    await steady.connections(CONNECTIONS);
+    const before = await measureAll(steady);
+    await using flood = flooded.flood("connect", "flooded", rate);
+    await flood.waitFor("succeeded");
+    const counted = await flooded.metric("connections_total", "flooded");
+    const at = performance.now();
+    const during = await measureAll(steady);
+    const seconds = (performance.now() - at) / 1_000;
+    const total = await flooded.metric("connections_total", "flooded");
+    for (const [name, one] of before) {
+      rows.push([
+        engine,
+        flooded === steady ? "itself" : "another process",
+        Math.round((total - counted) / seconds).toString(),
+        name,
+        ...cells(one, during.get(name)!),
+      ]);
+    }
+  }
+  return rows;
 }
 
 /** A line for people. */

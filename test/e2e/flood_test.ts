@@ -11,7 +11,9 @@ import { testWith } from "../support/needs.ts";
 
 const CLIENTS = 100;
 /** Below it, twice as long is the scheduler's doing. */
-const UNNOTICED_MS = 20;
+const UNNOTICED_MS = 5;
+/** On a machine that has much else to do. */
+const SLOW_MS = 20;
 const CONNECTIONS_PER_SECOND = 2_000;
 const HELD = 1_500;
 /** For each that is held; its buffers in the kernel are not the process's. */
@@ -23,8 +25,10 @@ const SOURCES_PER_SECOND = 15_000;
 const ANSWERS_MIN = 50;
 /** 4,096 flows, and what the collector has not seen yet. */
 const FLOWS_MIB_MAX = 200;
-/** How many times as long as before. One event loop has to do for both. */
-const LONGER = { splice: 2, portable: 6 };
+/** How many times as long as before. */
+const LONGER = 2;
+/** Clients come now and then: one after another, they were a flood, too. */
+const PAUSE_MS = 5;
 /** A kind of event is a line at most every 30 s, and there are few kinds. */
 const LINES_MAX = 12;
 
@@ -36,7 +40,7 @@ for (const engine of ["splice", "portable"] as const) {
     async () => {
       await using flooded = await FloodedProxy.start(engine);
       await flooded.connections(CLIENTS);
-      const before = await flooded.connections(CLIENTS);
+      const before = await flooded.connections(CLIENTS, PAUSE_MS);
       const lines = flooded.logLines.length;
       await using flood = flooded
         .flood("connect", "flooded", CONNECTIONS_PER_SECOND);
@@ -44,10 +48,17 @@ for (const engine of ["splice", "portable"] as const) {
       await using dead = flooded.flood("connect", "dead", 100);
       await flood.waitFor("succeeded");
       await dead.waitFor("succeeded");
-      const during = await flooded.connections(CLIENTS);
-      assert.equal(during.failures, 0);
-      const limit = Math.max(LONGER[engine] * before.p50, UNNOTICED_MS);
-      assert.ok(during.p50 < limit, `${during.p50} ms, ${before.p50} before`);
+      const limitMs = Math.max(LONGER * before.p50, UNNOTICED_MS);
+      await eventually(
+        `others' connections take less than ${limitMs} ms at the median`,
+        async () => {
+          const { failures, p50 } = await flooded
+            .connections(CLIENTS, PAUSE_MS);
+          assert.equal(failures, 0);
+          return p50;
+        },
+        (p50) => p50 < limitMs,
+      );
       await eventually(
         "connections to the dead endpoint end, since no dial may last",
         () => flooded.metric("connections_failed_total", "dead"),
@@ -76,7 +87,7 @@ for (const engine of ["splice", "portable"] as const) {
       );
       const during = await flooded.connections(CLIENTS);
       assert.equal(during.failures, 0);
-      assert.ok(during.p50 < UNNOTICED_MS, `${during.p50} ms`);
+      assert.ok(during.p50 < SLOW_MS, `${during.p50} ms`);
       const kib = (flooded.residentMiB - residentMiB) * 1_024 / HELD;
       assert.ok(kib < HELD_KIB_MAX, `${kib} KiB for each`);
       flood.kill("SIGKILL");

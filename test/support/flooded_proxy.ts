@@ -103,10 +103,14 @@ export class FloodedProxy implements AsyncDisposable {
     return startTied([Deno.execPath(), ...args]);
   }
 
-  /** Of new connections to `steady`, one after another: dial to whole answer. */
-  async connections(count: number): Promise<Latency> {
+  /**
+   * Of new connections to `steady`, one after another: dial to whole answer.
+   *
+   * @param pauseMs between them, on average
+   */
+  async connections(count: number, pauseMs = 0): Promise<Latency> {
     return latency(
-      await this.#ask({ type: "one by one", concurrency: count }),
+      await this.#ask({ type: "one by one", concurrency: count, pauseMs }),
     );
   }
 

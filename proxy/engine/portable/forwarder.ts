@@ -61,6 +61,8 @@ interface Arrival {
   /** The address it used, as it knows it. */
   readonly destination: ListenAddress;
   readonly list: EndpointListName;
+  /** To be called when its first bytes have been passed on. */
+  readonly grown: () => void;
 }
 
 /** Forwards TCP with nothing but Deno's own sockets. */
@@ -118,7 +120,8 @@ export class PortableForwarder implements Forwarder {
         log: this.#log,
         namespaces: this.#options.namespaces,
         reusePort,
-        handle: (connection) => this.#accept(connection, admission, options),
+        handle: (connection, grown) =>
+          this.#accept(connection, admission, options, grown),
         hasOthers: () =>
           this.#options.open.isMoreThan(this.#counters.connectionsOpen),
       })
@@ -172,22 +175,24 @@ export class PortableForwarder implements Forwarder {
     socket: Deno.TcpConn,
     admission: Admission,
     { serviceAddress }: ListenOptions,
-  ): Promise<void> | undefined {
+    grown: () => void,
+  ): void {
     this.#counters.connectionsTotal++;
     const { localAddr, remoteAddr } = socket;
     const client = { ip: peerIp(remoteAddr.hostname), port: remoteAddr.port };
+    const turnAway = (reason: string) => {
+      this.#turnAway(socket, client, reason);
+      grown();
+    };
     const list = admission.listFor(client.ip, this.#options.clusterSources());
     if (list === undefined) {
-      this.#turnAway(socket, client, "its address is in no source range");
-      return undefined;
+      return turnAway("its address is in no source range");
     }
     if (this.#policy.endpoints[list].length === 0) {
-      this.#turnAway(socket, client, `no endpoint for ${list} clients`);
-      return undefined;
+      return turnAway(`no endpoint for ${list} clients`);
     }
     if (this.#counters.connectionsOpen >= this.#options.share.connectionsMax) {
-      this.#turnAway(socket, client, SHARE_TAKEN);
-      return undefined;
+      return turnAway(SHARE_TAKEN);
     }
     const destination = serviceAddress ??
       { ip: peerIp(localAddr.hostname), port: localAddr.port };
@@ -197,7 +202,9 @@ export class PortableForwarder implements Forwarder {
       client,
       destination,
       list,
+      grown,
     }).finally(() => {
+      grown();
       this.#connections.delete(connection);
       this.#counters.connectionsOpen--;
       this.#options.open.closed();
@@ -205,7 +212,6 @@ export class PortableForwarder implements Forwarder {
     this.#counters.connectionsOpen++;
     this.#options.open.opened();
     this.#connections.set(connection, ended);
-    return ended;
   }
 
   /** By a FIN, since we have no reset: see ../README.md. */
@@ -267,6 +273,7 @@ export class PortableForwarder implements Forwarder {
       traffic: this.#counters.traffic,
       earlyRead,
       activity,
+      begun: arrival.grown,
       ...this.#preface(arrival),
     });
     this.#ages.delete(ageing);

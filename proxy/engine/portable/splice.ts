@@ -65,6 +65,8 @@ export interface SpliceOptions {
   readonly preface?: Uint8Array;
   /** Kept up to date while bytes move. */
   readonly activity?: Activity;
+  /** Called when first bytes have been passed on, and perhaps once more. */
+  readonly begun?: () => void;
 }
 
 /**
@@ -138,7 +140,7 @@ class Splice {
     target: Deno.TcpConn,
     earlyRead?: EarlyRead,
   ): Promise<void> {
-    const { buffers, preface } = this.#options;
+    const { buffers, preface, begun } = this.#options;
     const small = earlyRead?.buffer ?? buffers.takeSmall();
     let large: Uint8Array<ArrayBuffer> | undefined;
     let early = earlyRead?.result;
@@ -160,6 +162,8 @@ class Splice {
           buffer.subarray(0, count),
           direction,
         );
+        // With a preface, it is the second write.
+        if (writes <= 2) begun?.();
         if (count === buffer.length) large ??= buffers.take();
         else if (large !== undefined) {
           // There was no more to read, so that the next read may wait for

@@ -22,12 +22,11 @@ import { YoungConnections } from "./young_connections.ts";
 const BACKLOG = 4096;
 
 /**
- * Connections accepted before everything else has its turn. Where some wait
- * already, Deno's `accept` is back at once: a loop without this would take
- * thousands before it moved a byte for anybody, and hold them all, half served,
- * as long as more of them come than it can serve.
+ * Clients turned away before everything else has its turn. Where some wait
+ * already, Deno's `accept` is back at once: a loop without this would turn
+ * thousands away before it moved a byte for anybody.
  */
-const ACCEPTS_PER_TURN = 16;
+const TURNED_AWAY_PER_TURN = 16;
 
 /** Pause after an accept that failed, doubled until the maximum. */
 const ACCEPT_PAUSE_MIN_MS = 10;
@@ -40,11 +39,10 @@ export interface TcpListenerOptions {
   /** Another process of the same user may listen there at the same time. */
   readonly reusePort?: boolean;
   /**
-   * Owns the connection from here on; neither waits nor throws.
-   *
-   * @returns when it has ended; undefined: it has
+   * Owns the connection from here on; neither waits nor throws. Calls `grown`
+   * when its first bytes have been passed on, or when it has ended.
    */
-  readonly handle: (connection: Deno.TcpConn) => Promise<void> | undefined;
+  readonly handle: (connection: Deno.TcpConn, grown: () => void) => void;
   /** Whether other listeners have clients, who would wait for ours. */
   readonly hasOthers?: () => boolean;
 }
@@ -91,13 +89,17 @@ async function acceptAll(
 ): Promise<void> {
   const young = new YoungConnections();
   let pauseMs = ACCEPT_PAUSE_MIN_MS;
-  for (let attempts = 1; !signal.aborted; attempts++) {
-    if (attempts % ACCEPTS_PER_TURN === 0) await turn();
+  let turnedAway = 0;
+  while (!signal.aborted) {
     await young.untilRoom(options.hasOthers?.() ?? false);
     if (signal.aborted) return;
     try {
-      const ended = options.handle(await socket.accept());
-      if (ended !== undefined) young.add(ended);
+      const connection = await socket.accept();
+      const one = young.add();
+      options.handle(connection, () => young.grown(one));
+      if (!young.has(one) && ++turnedAway % TURNED_AWAY_PER_TURN === 0) {
+        await turn();
+      }
       pauseMs = ACCEPT_PAUSE_MIN_MS;
     } catch (cause) {
       if (signal.aborted) return;

@@ -8,17 +8,21 @@
  * @module
  */
 
-/** Connections are young for so long, in milliseconds, unless they end before. */
-const YOUNG_MS = 4;
+/** So long it may take a connection to grow up, milliseconds. */
+export const YOUNG_MS = 4;
 /**
- * Young connections of one listener, while others have clients. What a
- * connection costs, it costs at its beginning; more of them would not be served
- * faster, only held longer. A Service whose endpoints take their time still has
+ * Young connections of one listener, while others have clients: at first one,
+ * since everybody else waits for what they all do in a turn of the loop, and
+ * two are not served faster than one after the other. Where they grow old
+ * instead of up it is the endpoints that take their time, and not the loop, so
+ * there may be more: a Service that is dialled across a continent still has
  * 2,000 new ones a second.
  */
-const YOUNG_MAX = 8;
+export const YOUNG_MAX = 8;
+/** Of a listener whose clients are the only ones. */
+export const YOUNG_MAX_ALONE = 16;
 /** For so long others count as being there, in milliseconds. */
-const OTHERS_MS = 1_000;
+export const OTHERS_MS = 1_000;
 
 /** Connections of all listeners of an engine. */
 export class OpenConnections {
@@ -38,27 +42,44 @@ export class OpenConnections {
   }
 }
 
-/** Those of one listener. */
+/** What it costs, a connection costs at its beginning: this is one. */
+export interface Young {
+  readonly at: number;
+}
+
+/**
+ * Those of one listener that have not passed a byte on yet. Nothing in it
+ * waits: a connection that nobody says has grown up is forgotten when it is
+ * old.
+ */
 export class YoungConnections {
-  readonly #max: number;
-  readonly #youngMs: number;
-  /** When they were accepted; the oldest first. */
-  readonly #young = new Set<{ readonly at: number }>();
+  readonly #now: () => number;
+  /** The oldest first. */
+  readonly #young = new Set<Young>();
+  #max = 1;
   #othersUntil = -Infinity;
   #room: PromiseWithResolvers<void> | undefined;
 
-  constructor({ max = YOUNG_MAX, youngMs = YOUNG_MS } = {}) {
-    this.#max = max;
-    this.#youngMs = youngMs;
+  /** @param now milliseconds of a clock that nobody sets */
+  constructor(now: () => number = () => performance.now()) {
+    this.#now = now;
   }
 
-  /** @param ended its end; never rejects */
-  add(ended: Promise<void>): void {
-    const one = { at: performance.now() };
-    this.#young.add(one);
-    ended.then(() => {
-      if (this.#young.delete(one)) this.#room?.resolve();
-    });
+  add(): Young {
+    const young = { at: this.#now() };
+    this.#young.add(young);
+    return young;
+  }
+
+  has(young: Young): boolean {
+    return this.#young.has(young);
+  }
+
+  /** Its first bytes were passed on, or it has ended; may be said again. */
+  grown(young: Young): void {
+    if (!this.#young.delete(young)) return;
+    this.#max = Math.max(1, this.#max - 1);
+    this.#room?.resolve();
   }
 
   /**
@@ -68,18 +89,24 @@ export class YoungConnections {
    * @returns undefined: it may at once
    */
   untilRoom(hasOthers: boolean): Promise<void> | undefined {
-    const now = performance.now();
+    const now = this.#now();
     if (hasOthers) this.#othersUntil = now + OTHERS_MS;
-    let oldestAt = now;
-    for (const one of this.#young) {
-      oldestAt = one.at;
-      if (now - oldestAt < this.#youngMs) break;
-      this.#young.delete(one);
-    }
-    const isFull = this.#young.size >= this.#max;
-    if (!isFull || now >= this.#othersUntil) return undefined;
+    const oldestAt = this.#forgetOld(now);
+    const isAlone = now >= this.#othersUntil;
+    const max = isAlone ? YOUNG_MAX_ALONE : this.#max;
+    if (this.#young.size < max) return undefined;
     const { promise, resolve } = this.#room = Promise.withResolvers<void>();
-    const timer = setTimeout(resolve, oldestAt + this.#youngMs - now);
+    const timer = setTimeout(resolve, oldestAt + YOUNG_MS - now);
     return promise.finally(() => clearTimeout(timer));
+  }
+
+  /** @returns since when there is the oldest of the others */
+  #forgetOld(now: number): number {
+    for (const young of this.#young) {
+      if (now - young.at < YOUNG_MS) return young.at;
+      this.#young.delete(young);
+      this.#max = Math.min(this.#max + 1, YOUNG_MAX);
+    }
+    return now;
   }
 }

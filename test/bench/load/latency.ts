@@ -69,7 +69,7 @@ export function paced(
       const fd = idle.pop()!;
       dueAt[fd] = next;
       send(fd, REQUEST);
-      next -= Math.log(1 - Math.random()) * meanMs;
+      next += exponential(meanMs);
     }
     loop.turn(next <= now ? 100 : next - now, onEvent);
   }
@@ -80,13 +80,17 @@ export function paced(
 }
 
 /** From the dial to the whole answer, with nothing else under way. */
-export function oneByOne(question: Question): Counted {
+export function oneByOne(
+  question: Question & { readonly type: "one by one" },
+): Counted {
+  const { pauseMs = 0 } = question;
   const targets = question.to.map(sockaddr);
   const loop = new Loop();
   const timesUs: number[] = [];
   let failures = 0;
   const startedAt = performance.now();
   for (let n = 0; n < question.concurrency; n++) {
+    if (pauseMs > 0) loop.turn(exponential(pauseMs), () => {});
     const begin = performance.now();
     const fd = dial(targets[Math.floor(Math.random() * targets.length)]!);
     loop.add(fd);
@@ -122,4 +126,9 @@ export function oneByOne(question: Question): Counted {
     p50Us: sorted[Math.floor(sorted.length * 0.5)] ?? NaN,
     p99Us: sorted[Math.floor(sorted.length * 0.99)] ?? NaN,
   };
+}
+
+/** Of a Poisson process: the time until the next, whenever the last was. */
+function exponential(meanMs: number): number {
+  return -Math.log(1 - Math.random()) * meanMs;
 }

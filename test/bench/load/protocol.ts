@@ -50,8 +50,11 @@ export type Question =
     | { readonly type: "datagrams"; readonly bytes: number }
     /** Opens them, one answer each; they stay until `close`. */
     | { readonly type: "open" | "close" }
-    /** One connection after another, `concurrency` in all, timed each. */
-    | { readonly type: "one by one" }
+    /**
+     * One connection after another, `concurrency` in all, timed each; between
+     * them a random pause, of so many milliseconds on average, or none.
+     */
+    | { readonly type: "one by one"; readonly pauseMs?: number }
   );
 
 /** What was counted in the window. */

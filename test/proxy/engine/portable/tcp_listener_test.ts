@@ -132,28 +132,39 @@ function connectAndReset({ port }: EndpointAddress): void {
   assert.ok(success);
 }
 
-Deno.test("listenTcp() lets others have their turn while thousands of clients wait", async () => {
-  const clock = new FakeClock();
-  const log = new RepeatedLog({ clock, write: () => {} });
-  const connection = {} as Deno.TcpConn;
-  let waiting = 5_000;
-  let accepted = 0;
-  // As Deno does while there is a backlog: at once.
-  const accept = () =>
-    waiting-- > 0
-      ? Promise.resolve(connection)
-      : new Promise<Deno.TcpConn>(() => {});
-  await withFakeSocket(accept, async () => {
-    const listener = listenTcp({ ip: "127.0.0.1", port: 80 }, {
-      clock,
-      log,
-      handle: () => void accepted++,
-    });
-    const turn = () => new Promise<void>((resolve) => setImmediate(resolve));
-    await turn();
-    assert.ok(accepted > 0 && accepted < 100, `${accepted} in one turn`);
-    while (accepted < 5_000) await turn();
-    listener.close();
-    await listener.ended;
-  });
-});
+for (const isTurnedAway of [false, true]) {
+  Deno.test(
+    `listenTcp() lets others have their turn while thousands of clients wait${
+      isTurnedAway ? " to be turned away" : ""
+    }`,
+    async () => {
+      const clock = new FakeClock();
+      const log = new RepeatedLog({ clock, write: () => {} });
+      const connection = {} as Deno.TcpConn;
+      let waiting = 2_000;
+      let accepted = 0;
+      // As Deno does while there is a backlog: at once.
+      const accept = () =>
+        waiting-- > 0
+          ? Promise.resolve(connection)
+          : new Promise<Deno.TcpConn>(() => {});
+      await withFakeSocket(accept, async () => {
+        const listener = listenTcp({ ip: "127.0.0.1", port: 80 }, {
+          clock,
+          log,
+          handle: (_connection, grown) => {
+            accepted++;
+            if (isTurnedAway) grown();
+          },
+        });
+        const turn = () =>
+          new Promise<void>((resolve) => setImmediate(resolve));
+        await turn();
+        assert.ok(accepted > 0 && accepted < 100, `${accepted} in one turn`);
+        while (accepted < 2_000) await turn();
+        listener.close();
+        await listener.ended;
+      });
+    },
+  );
+}

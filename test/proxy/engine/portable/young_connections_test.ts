@@ -2,47 +2,65 @@
 import assert from "node:assert/strict";
 import {
   OpenConnections,
+  OTHERS_MS,
+  type Young,
+  YOUNG_MAX,
+  YOUNG_MAX_ALONE,
+  YOUNG_MS,
   YoungConnections,
 } from "../../../../proxy/engine/portable/young_connections.ts";
 import { within } from "../../../support/tcp.ts";
 
-const NEVER = new Promise<void>(() => {});
-const AN_HOUR_MS = 3_600_000;
+/** A listener's, and a clock that the test moves. */
+class Fake {
+  now = 0;
+  readonly young = new YoungConnections(() => this.now);
 
-/** Three, of which the second ends when it is told. */
-function three(youngMs: number) {
-  const young = new YoungConnections({ max: 3, youngMs });
-  const { promise, resolve } = Promise.withResolvers<void>();
-  for (const ended of [NEVER, promise, NEVER]) young.add(ended);
-  return { young, endOne: resolve };
+  /** Adds as many as there is room for. */
+  async fill(hasOthers: boolean): Promise<Young[]> {
+    const added: Young[] = [];
+    let room = this.young.untilRoom(hasOthers);
+    for (; room === undefined; room = this.young.untilRoom(hasOthers)) {
+      added.push(this.young.add());
+    }
+    // Its timer would outlive the test.
+    await within(10_000, room);
+    return added;
+  }
 }
 
-Deno.test("YoungConnections: there is room when one has ended", async () => {
-  const { young, endOne } = three(AN_HOUR_MS);
-  const room = young.untilRoom(true);
-  assert.ok(room !== undefined);
-  endOne();
-  await within(10_000, room);
+Deno.test("YoungConnections: beside others, the next one waits until the last has grown up", async () => {
+  const { young } = new Fake();
   assert.equal(young.untilRoom(true), undefined);
-  young.add(NEVER);
-  const last = young.untilRoom(true);
-  assert.ok(last !== undefined);
-  // Its timer would outlive the test.
-  young.add(Promise.resolve());
-  await within(10_000, last);
-});
-
-Deno.test("YoungConnections: there is room when one is young no more", async () => {
-  const { young } = three(20);
+  const one = young.add();
   const room = young.untilRoom(true);
   assert.ok(room !== undefined);
+  young.grown(one);
   await within(10_000, room);
-  await within(10_000, Promise.resolve(young.untilRoom(true)));
+  assert.ok(!young.has(one));
+  assert.equal(young.untilRoom(true), undefined);
 });
 
-Deno.test("YoungConnections: a listener that is alone takes what comes", () => {
-  const { young } = three(AN_HOUR_MS);
-  assert.equal(young.untilRoom(false), undefined);
+Deno.test("YoungConnections: there may be more where they grow old, and fewer again where they grow up", async () => {
+  const fake = new Fake();
+  const most = [];
+  for (const _ of Array(5)) {
+    most.push((await fake.fill(true)).length);
+    fake.now += YOUNG_MS;
+  }
+  assert.deepEqual(most, [1, 2, 4, YOUNG_MAX, YOUNG_MAX]);
+  const grown = await fake.fill(true);
+  for (const one of [...grown, ...grown]) fake.young.grown(one);
+  assert.equal((await fake.fill(true)).length, 1);
+});
+
+Deno.test("YoungConnections: a listener that is alone has more, once others are gone for a second", async () => {
+  const fake = new Fake();
+  assert.equal((await fake.fill(false)).length, YOUNG_MAX_ALONE);
+  fake.now += YOUNG_MS;
+  fake.young.untilRoom(true);
+  fake.now += OTHERS_MS;
+  assert.equal((await fake.fill(false)).length, YOUNG_MAX_ALONE);
 });
 
 Deno.test("OpenConnections: others are there if more are open than one's own", () => {
