@@ -6,9 +6,11 @@
  * @module
  */
 import { getLogger } from "@std/log";
+import { systemRunner } from "../rules/command.ts";
 import { removeSteering } from "./cleanup.ts";
 import { errorLine } from "./errors.ts";
 import type { HandOver } from "./hand_over.ts";
+import { passQueuesOn } from "./pass_queues_on.ts";
 import { drainingText, showProgress } from "./progress.ts";
 import type { RunParts } from "./run_parts.ts";
 import type { PersistentServer } from "./serve_status.ts";
@@ -22,6 +24,8 @@ export interface RunEnd {
   readonly why: string;
   /** Another process has taken over. */
   readonly isGiven: boolean;
+  /** Its listeners cannot be handed over: they have to be closed. */
+  readonly isPortable: boolean;
   readonly servers: readonly PersistentServer[];
   /** Resolves when the process is told to stop. */
   readonly signalled: Promise<unknown>;
@@ -64,12 +68,18 @@ interface Draining {
 
 /** Everything is another process's now, but for open connections. */
 async function leave(
-  { proxy, handOver, flags }: RunParts,
-  { servers, signalled }: RunEnd,
+  { proxy, handOver, portSharing, flags }: RunParts,
+  { isPortable, servers, signalled }: RunEnd,
   { cut, drained }: Draining,
 ): Promise<void> {
+  portSharing.replaced();
+  const passing = isPortable && portSharing.isOn
+    ? await passQueuesOn(systemRunner)
+    : undefined;
   const leaving = servers.map((each) => each.leave());
-  await proxy().stop(cut, () => handOver.leave());
+  const stopped = proxy().stop(cut, () => handOver.leave());
+  await passing?.end();
+  await stopped;
   drained.abort();
   await Promise.all(leaving);
   if (flags["stay-when-replaced"]) await stay(signalled, handOver);

@@ -7,6 +7,7 @@ import type { ApiClient } from "../../watch/mod.ts";
 import type { KubeProxyConfiguration } from "../config/mod.ts";
 import type { ListeningSockets } from "../engine/listening_sockets.ts";
 import type { NetworkNamespaces } from "../engine/network_namespaces.ts";
+import type { PortSharing } from "../port_sharing.ts";
 import type { ProxyCounters } from "../status/proxy_counters.ts";
 import type { HandOver } from "./hand_over.ts";
 import type { readRunFlags, RunFlags } from "./run_flags.ts";
@@ -25,6 +26,7 @@ export interface RunParts {
   /** Missing where there is no FFI. */
   readonly sockets: ListeningSockets | undefined;
   readonly handOver: HandOver;
+  readonly portSharing: PortSharing;
   /** Aborted when there is a reason to stop. */
   readonly stopping: AbortController;
   /** As its file is now. */

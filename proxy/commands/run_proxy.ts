@@ -15,6 +15,7 @@ import {
   type EngineRequest,
 } from "../engine/choose_engine.ts";
 import { NetworkNamespaces } from "../engine/network_namespaces.ts";
+import { PortSharing } from "../port_sharing.ts";
 import { systemRunner } from "../rules/command.ts";
 import { interfaceAddresses } from "../rules/mod.ts";
 import { isKernelMode } from "../rules/modes/mod.ts";
@@ -48,7 +49,6 @@ import {
 } from "./serve_status.ts";
 import { writeEvents } from "./service_events.ts";
 import type { Settings } from "./settings.ts";
-import { sharedPorts } from "./shared_ports.ts";
 import { untilSignal } from "./signals.ts";
 import { startProxy } from "./start_proxy.ts";
 import { logsConnections, setupLogging } from "./verbosity.ts";
@@ -95,6 +95,7 @@ export async function runProxy(request: RunRequest): Promise<number> {
     namespaces,
     sockets: handed.sockets,
     handOver,
+    portSharing: new PortSharing(flags["take-over"] ?? false),
     stopping: new AbortController(),
     config,
     proxy: () => proxy,
@@ -163,12 +164,7 @@ async function engineOf(parts: RunParts): Promise<EngineChoice> {
     udpTimeoutMs: read.udpTimeoutMs,
     namespaces,
     sockets,
-    sharesPort: await sharedPorts({
-      takesOver: flags["take-over"] ?? false,
-      namespaces,
-      runner: systemRunner,
-      signal,
-    }),
+    portSharing: parts.portSharing,
   });
   choice.engine.tellConnections?.(logsConnections(logFlagsOf(config)));
   logger.info(`Moving bytes by ${choice.engine.name}: ${choice.why}`);
@@ -250,6 +246,7 @@ async function untilEnd(
   await endRun(parts, {
     why,
     isGiven,
+    isPortable: choice?.engine.name === "portable",
     servers: health === undefined ? [metrics] : [metrics, health],
     signalled,
   });

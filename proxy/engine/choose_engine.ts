@@ -5,8 +5,9 @@
  * @module
  */
 import type { Clock } from "../../watch/clock.ts";
+import type { PortSharing } from "../port_sharing.ts";
 import { DescriptorShare } from "./descriptor_share.ts";
-import type { Engine, ListenAddress, NamespaceOpener } from "./engine.ts";
+import type { Engine, NamespaceOpener } from "./engine.ts";
 import type { ListeningSockets } from "./listening_sockets.ts";
 import { createPortableEngine } from "./portable/engine.ts";
 import {
@@ -30,8 +31,8 @@ export interface ChooseEngineOptions {
   readonly namespaces?: NamespaceOpener;
   /** Where listeners of `splice` come from, if not from itself. */
   readonly sockets?: ListeningSockets | undefined;
-  /** Where `portable` may listen beside another process that it replaces. */
-  readonly sharesPort?: ((address: ListenAddress) => boolean) | undefined;
+  /** `portable` may listen beside another process that it replaces. */
+  readonly portSharing?: PortSharing | undefined;
 }
 
 /** An engine, which is to be disposed of at the end. */

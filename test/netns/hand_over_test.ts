@@ -6,7 +6,7 @@ import assert from "node:assert/strict";
 import { ffi } from "../support/ffi.ts";
 import { program, testWith } from "../support/needs.ts";
 import { netns } from "../support/netns.ts";
-import { letQueuesPassOn, queues } from "../support/queues.ts";
+import { queues } from "../support/queues.ts";
 import { SteadyLoad } from "../support/steady_load.ts";
 import {
   NODE_PORTS,
@@ -32,8 +32,11 @@ const CASES: readonly [StrategyName, ...string[]][] = [
   ["redirect, iptables-nft", "--engine=portable"],
 ];
 
-/** or listens beside the old one, where queues pass on: here and there. */
-const SHARING_CASE: (typeof CASES)[number] = ["portal", "--engine=portable"];
+/** or listens beside the old one: in the portal, or on the node. */
+const SHARING_CASES: typeof CASES = [
+  ["portal", "--engine=portable"],
+  ["route", "--engine=portable"],
+];
 
 async function loadOn(
   { node, pod2, outside }: SteeringStage,
@@ -46,9 +49,9 @@ async function loadOn(
   return load;
 }
 
-for (const each of [...CASES, SHARING_CASE]) {
+for (const each of [...CASES, ...SHARING_CASES]) {
   const [strategy, ...flags] = each;
-  const isSharing = each === SHARING_CASE;
+  const isSharing = SHARING_CASES.includes(each);
   testWith(
     [
       netns,
@@ -62,7 +65,6 @@ for (const each of [...CASES, SHARING_CASE]) {
     async () => {
       await using stack = new AsyncDisposableStack();
       const stage = await steeringStage(stack, strategy);
-      if (isSharing) await letQueuesPassOn(stage.node);
       const start = () =>
         stage.start("--take-over", "--drain-timeout=20s", ...flags);
       let old = await start();

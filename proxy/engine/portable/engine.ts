@@ -6,9 +6,10 @@
  * @module
  */
 import type { Clock } from "../../../watch/clock.ts";
+import type { PortSharing } from "../../port_sharing.ts";
 import { CidrSet } from "../admission.ts";
 import { DescriptorShare } from "../descriptor_share.ts";
-import type { Engine, ListenAddress, NamespaceOpener } from "../engine.ts";
+import type { Engine, NamespaceOpener } from "../engine.ts";
 import { OwnAddresses } from "../own_addresses.ts";
 import {
   FlowLimits,
@@ -41,11 +42,8 @@ export interface PortableEngineOptions {
   readonly udpFlowsMax?: number;
   /** Its limit may be found out later; without one there is none. */
   readonly share?: DescriptorShare;
-  /**
-   * Whether another process may listen on a Service's own address at the same
-   * time, to take over; without it, none.
-   */
-  readonly sharesPort?: ((address: ListenAddress) => boolean) | undefined;
+  /** With another process, to take over; without it, there is none. */
+  readonly portSharing?: PortSharing | undefined;
 }
 
 /**
@@ -92,7 +90,7 @@ export function createPortableEngine(options: PortableEngineOptions): Engine {
         closing,
         ownAddresses: own.TCP,
         share,
-        sharesPort: options.sharesPort ?? (() => false),
+        portSharing: options.portSharing,
         open,
         namespaces: options.namespaces,
         dialTimeoutsMs: options.dialTimeoutsMs ?? DIAL_TIMEOUTS_MS,

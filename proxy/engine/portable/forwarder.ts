@@ -14,6 +14,7 @@ import {
   type EndpointListName,
   LoadBalancer,
 } from "../../load_balancer.ts";
+import type { PortSharing } from "../../port_sharing.ts";
 import { RepeatedLog } from "../../repeated_log.ts";
 import { Admission, type CidrSet, peerIp } from "../admission.ts";
 import { ForwarderCounters } from "../counters.ts";
@@ -50,7 +51,7 @@ export interface PortableForwarderOptions {
   readonly share: DescriptorShare;
   readonly open: OpenConnections;
   readonly namespaces?: NamespaceOpener | undefined;
-  readonly sharesPort: (address: ListenAddress) => boolean;
+  readonly portSharing?: PortSharing | undefined;
   /** Asked for every connection, since it may change. */
   readonly clusterSources: () => CidrSet;
 }
@@ -113,13 +114,15 @@ export class PortableForwarder implements Forwarder {
     // A port that is nobody's may be another Service's in the other process.
     const isOwnAddress = options.serviceAddress === undefined &&
       address.port !== 0;
-    const reusePort = isOwnAddress && this.#options.sharesPort(address);
+    const { portSharing } = this.#options;
+    const reusePort = isOwnAddress && (portSharing?.isOn ?? false);
     const listener = await this.#options.closing.bind(() =>
       listenTcp(address, {
         clock: this.#options.clock,
         log: this.#log,
         namespaces: this.#options.namespaces,
         reusePort,
+        isReplaced: () => reusePort && (portSharing?.isReplaced ?? false),
         handle: (connection, grown) =>
           this.#accept(connection, admission, options, grown),
         hasOthers: () =>

@@ -6,6 +6,7 @@
  *
  * @module
  */
+import { setImmediate } from "node:timers";
 import type { Clock } from "../../../watch/clock.ts";
 import type { RepeatedLog } from "../../repeated_log.ts";
 import type { ListenAddress, Listener, NamespaceOpener } from "../engine.ts";
@@ -32,12 +33,22 @@ const TURNED_AWAY_PER_TURN = 16;
 const ACCEPT_PAUSE_MIN_MS = 10;
 const ACCEPT_PAUSE_MAX_MS = 1_000;
 
+/**
+ * So long a listener of a process that was replaced waits for a last client,
+ * milliseconds: `accept` cannot be called off at once, and who comes while it is
+ * being called off is reset. Right after a client there is time for that, where
+ * clients come often; where they do not, it hardly matters.
+ */
+export const LAST_CLIENT_MS = 50;
+
 export interface TcpListenerOptions {
   readonly clock: Clock;
   readonly log: RepeatedLog;
   readonly namespaces?: NamespaceOpener | undefined;
   /** Another process of the same user may listen there at the same time. */
   readonly reusePort?: boolean;
+  /** That process has replaced this one; asked for when it is closed. */
+  readonly isReplaced?: () => boolean;
   /**
    * Owns the connection from here on; neither waits nor throws. Calls `grown`
    * when its first bytes have been passed on, or when it has ended.
@@ -70,16 +81,61 @@ export function listenTcp(
       reusePort: options.reusePort ?? false,
     }));
   const closing = new AbortController();
-  const ended = acceptAll(socket, options, closing.signal);
+  let lastClient: ReturnType<typeof setTimeout> | undefined;
+  const closeSocket = once(() => {
+    clearTimeout(lastClient);
+    socket.close();
+  });
+  const ended = acceptAll(socket, options, closing.signal).then(() =>
+    acceptWaiting(socket, options, closeSocket)
+  );
   return {
     address: { ip: socket.addr.hostname, port: socket.addr.port },
     ended,
     close() {
       if (closing.signal.aborted) return;
       closing.abort();
-      socket.close();
+      if (options.isReplaced?.()) {
+        lastClient = setTimeout(closeSocket, LAST_CLIENT_MS);
+      } else closeSocket();
     },
   };
+}
+
+function once(run: () => void): () => void {
+  let isDone = false;
+  return () => {
+    if (!isDone) run();
+    isDone = true;
+  };
+}
+
+/**
+ * Accepts whoever is in the queue, then closes the socket. Where it is closed
+ * already, there is nobody.
+ */
+async function acceptWaiting(
+  socket: Deno.TcpListener,
+  { handle }: TcpListenerOptions,
+  closeSocket: () => void,
+): Promise<void> {
+  for (;;) {
+    const accepted = socket.accept();
+    // Where somebody waits, it is back before this.
+    const nobody = new Promise<true>((resolve) =>
+      setImmediate(() => resolve(true))
+    );
+    const isEmpty = await Promise.race([accepted, nobody])
+      .then((result) => result === true, () => false);
+    if (isEmpty) closeSocket();
+    try {
+      // Even now somebody may have come.
+      handle(await accepted, () => {});
+    } catch (cause) {
+      if (!isEmpty && isClientGone(cause)) continue;
+      return closeSocket();
+    }
+  }
 }
 
 async function acceptAll(

@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import { setup } from "@std/log";
 import { createPortableEngine } from "../../../../proxy/engine/portable/engine.ts";
+import { PortSharing } from "../../../../proxy/port_sharing.ts";
 import { systemClock } from "../../../../watch/mod.ts";
 import { INTERNAL, policy } from "../../../conformance/engine.ts";
 import { freePort } from "../../../support/kube_portal.ts";
@@ -40,12 +41,12 @@ Deno.test("a forwarder tells of failures with a count, not one by one", async ()
 
 Deno.test({
   name:
-    "two processes share a Service's own address where they may, and no port that steering chose",
+    "two processes may share a Service's own address, and no port that steering chose",
   ignore: Deno.build.os !== "linux",
   async fn() {
     const port = freePort();
     const address = { ip: "127.0.0.1", port };
-    const options = { clock: systemClock, sharesPort: () => true };
+    const options = { clock: systemClock, portSharing: new PortSharing(true) };
     const sharing = () =>
       createPortableEngine(options).forwarder(policy([refusing()]));
     const [first, second, third] = [sharing(), sharing(), sharing()];

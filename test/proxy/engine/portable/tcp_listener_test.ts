@@ -168,3 +168,56 @@ for (const isTurnedAway of [false, true]) {
     },
   );
 }
+
+Deno.test("listenTcp() accepts who waits before it leaves the address to another process", async () => {
+  const clock = new FakeClock();
+  const log = new RepeatedLog({ clock, write: () => assert.fail() });
+  const connection = {} as Deno.TcpConn;
+  const first = Promise.withResolvers<Deno.TcpConn>();
+  let attempts = 0;
+  let accepted = 0;
+  const accept = () => {
+    attempts++;
+    if (attempts === 1) return first.promise;
+    if (attempts === 3) {
+      return Promise.reject(new Deno.errors.ConnectionAborted("aborted"));
+    }
+    return attempts <= 5
+      ? Promise.resolve(connection)
+      : new Promise<Deno.TcpConn>(() => {});
+  };
+  await withFakeSocket(accept, async () => {
+    const listener = listenTcp({ ip: "127.0.0.1", port: 80 }, {
+      clock,
+      log,
+      reusePort: true,
+      isReplaced: () => true,
+      handle: () => void accepted++,
+    });
+    await settle();
+    listener.close();
+    listener.close();
+    await settle();
+    assert.equal(attempts, 1, "it waits for a client");
+    first.resolve(connection);
+    await within(10_000, listener.ended);
+    assert.equal(accepted, 4);
+    assert.equal(attempts, 6, "and found the queue empty");
+  });
+});
+
+Deno.test("listenTcp() leaves an address where nobody comes to another process soon", async () => {
+  const log = new RepeatedLog({ clock: new FakeClock(), write: () => {} });
+  const listener = listenTcp({ ip: "127.0.0.1", port: 0 }, {
+    clock: new FakeClock(),
+    log,
+    reusePort: true,
+    isReplaced: () => true,
+    handle: () => assert.fail(),
+  });
+  await settle();
+  listener.close();
+  await within(10_000, listener.ended);
+  const { ip: hostname, port } = listener.address;
+  await assert.rejects(Deno.connect({ hostname, port }));
+});
