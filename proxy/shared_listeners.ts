@@ -62,7 +62,18 @@ export class SharedListeners {
       if (this.#open.get(key) === shared) this.#open.delete(key);
       throw error;
     });
-    listener.route(serviceAddress, forwarder, options);
+    const leave = () => {
+      if (--shared.users > 0) return;
+      this.#open.delete(key);
+      this.#listeners.delete(listener);
+      listener.close();
+    };
+    try {
+      listener.route(serviceAddress, forwarder, options);
+    } catch (error) {
+      leave();
+      throw error;
+    }
     let isOpen = true;
     return {
       address: listener.address,
@@ -70,10 +81,7 @@ export class SharedListeners {
         if (!isOpen) return;
         isOpen = false;
         listener.unroute(serviceAddress);
-        if (--shared.users > 0) return;
-        this.#open.delete(key);
-        this.#listeners.delete(listener);
-        listener.close();
+        leave();
       },
     };
   }

@@ -28,6 +28,8 @@ const POLICY: ForwardingPolicy = {
 class SharingEngine extends FakeEngine {
   readonly said: string[] = [];
   error: Error | undefined;
+  /** The Service address that no route is made to. */
+  unroutable: string | undefined;
 
   listenForRedirected(address: typeof BIND): Promise<RedirectedListener> {
     const { said, error } = this;
@@ -35,7 +37,10 @@ class SharingEngine extends FakeEngine {
     said.push(`open ${address.port}`);
     return Promise.resolve({
       address,
-      route: ({ ip }) => said.push(`route ${ip}`),
+      route: ({ ip }) => {
+        said.push(`route ${ip}`);
+        if (ip === this.unroutable) throw new Error("no such route");
+      },
       start: () => said.push("start"),
       unroute: ({ ip }) => said.push(`unroute ${ip}`),
       close: () => said.push(`close ${address.port}`),
@@ -107,6 +112,25 @@ Deno.test("SharedListeners tries again after the port could not be opened", asyn
   engine.error = undefined;
   (await listen(listeners, engine, "10.96.0.1")).close();
   assert.deepEqual(engine.said.slice(0, 2), ["open 20000", "route 10.96.0.1"]);
+});
+
+Deno.test("SharedListeners gives the port back where a route fails, but for others", async () => {
+  const engine = new SharingEngine();
+  const listeners = new SharedListeners(engine);
+  engine.unroutable = "10.96.0.2";
+  const refused = () =>
+    assert.rejects(listen(listeners, engine, "10.96.0.2"), /no such route/);
+  const first = await listen(listeners, engine, "10.96.0.1");
+  await refused();
+  assert.ok(!engine.said.includes("close 20000"));
+  first.close();
+  assert.equal(engine.said.at(-1), "close 20000");
+  await refused();
+  assert.deepEqual(engine.said.slice(-3), [
+    "open 20000",
+    "route 10.96.0.2",
+    "close 20000",
+  ]);
 });
 
 Deno.test("SharedListeners refuses an engine that cannot tell connections apart", async () => {

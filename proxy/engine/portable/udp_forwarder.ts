@@ -9,7 +9,6 @@
 import { getLogger } from "@std/log";
 import type { Clock } from "../../../watch/clock.ts";
 import { endpointKey, LoadBalancer } from "../../load_balancer.ts";
-import { RepeatedLog } from "../../repeated_log.ts";
 import { Admission, type CidrSet, peerIp } from "../admission.ts";
 import { ForwarderCounters } from "../counters.ts";
 import type {
@@ -36,6 +35,7 @@ import {
   NEW_FLOWS_PER_TURN,
   openFlow,
 } from "./udp_flow.ts";
+import { UdpReports } from "./udp_reports.ts";
 import { type SendResult, UdpSocket } from "./udp_socket.ts";
 
 const logger = getLogger("engine");
@@ -58,7 +58,7 @@ export class UdpForwarder implements Forwarder {
   readonly #options: UdpForwarderOptions;
   readonly #balancer: LoadBalancer;
   readonly #counters = new ForwarderCounters();
-  readonly #log: RepeatedLog;
+  readonly #reports: UdpReports;
   readonly #flows: FlowTable<Flow>;
   /** The same, by client. */
   readonly #byClient = new Map<string, Flow>();
@@ -77,12 +77,12 @@ export class UdpForwarder implements Forwarder {
     this.#policy = policy;
     this.#balancer = new LoadBalancer(policy, options);
     this.#counters.setEndpoints(policy.endpoints);
-    this.#log = new RepeatedLog({
-      clock: options.clock,
-      write: (message, properties) =>
-        logger.warn(message, { service: this.#policy.name, ...properties }),
-    });
     const { clock } = options;
+    this.#reports = new UdpReports({
+      clock,
+      counters: this.#counters,
+      service: () => this.#policy.name,
+    });
     this.#flows = new FlowTable({
       time: {
         now: () => clock.now(),
@@ -120,7 +120,7 @@ export class UdpForwarder implements Forwarder {
     const socket = await this.#options.closing.bind(() =>
       new UdpSocket(address, {
         ...this.#options,
-        log: this.#log,
+        log: this.#reports.log,
         // Never called before this turn ends: `door` is there by then.
         handle: (data, from) => this.#fromClient(door, data, from),
       })
@@ -147,7 +147,7 @@ export class UdpForwarder implements Forwarder {
     for (const door of this.#doors) this.#closeDoor(door);
     await Promise.all(this.#ending);
     this.#closing.abort();
-    this.#log[Symbol.dispose]();
+    this.#reports[Symbol.dispose]();
   }
 
   #closeDoor(door: Door): void {
@@ -191,7 +191,7 @@ export class UdpForwarder implements Forwarder {
     if (flow === undefined) return;
     if (datagram.tried?.has(flow.endpointKey)) {
       // Other datagrams of this client chose that endpoint meanwhile.
-      this.#failed("refused");
+      this.#reports.failed("refused");
       return;
     }
     const { socket, to } = flow;
@@ -210,11 +210,11 @@ export class UdpForwarder implements Forwarder {
     const sources = this.#options.clusterSources();
     const list = door.admission.listFor(address.ip, sources);
     if (list === undefined) {
-      this.#turnAway(address, "its address is in no source range");
+      this.#reports.turnedAway(address, "its address is in no source range");
       return undefined;
     }
     if (this.#policy.endpoints[list].length === 0) {
-      this.#turnAway(address, `no endpoint for ${list} clients`);
+      this.#reports.turnedAway(address, `no endpoint for ${list} clients`);
       return undefined;
     }
     const pick = () =>
@@ -225,7 +225,7 @@ export class UdpForwarder implements Forwarder {
       endpoint = pick();
     }
     if (endpoint === undefined) {
-      this.#failed("refused");
+      this.#reports.failed("refused");
       return undefined;
     }
     return this.#openTo(endpoint, datagram);
@@ -235,17 +235,8 @@ export class UdpForwarder implements Forwarder {
   #isOwn(endpoint: EndpointAddress): boolean {
     const key = endpointKey(endpoint);
     if (!this.#options.ownAddresses.has(key)) return false;
-    this.#notSent(key, OWN_ADDRESS);
+    this.#reports.notSent(key, OWN_ADDRESS);
     return true;
-  }
-
-  #notSent(endpoint: string, cause: unknown): void {
-    this.#counters.dialFailed(endpoint);
-    this.#log.report(
-      `send ${endpoint}`,
-      "Cannot send to endpoint; trying the next",
-      { endpoint, cause },
-    );
   }
 
   #openTo(endpoint: EndpointAddress, datagram: Datagram): Flow | undefined {
@@ -253,13 +244,13 @@ export class UdpForwarder implements Forwarder {
     try {
       flow = openFlow(datagram, endpoint, {
         ...this.#options,
-        log: this.#log,
+        log: this.#reports.log,
         // Never called before this turn ends: `flow` is there by then.
         handle: (data, from) => this.#fromEndpoint(flow, data, from),
       });
     } catch (cause) {
       if (isExhausted(cause)) this.#makeRoom(datagram, cause);
-      else this.#failed("no socket", cause);
+      else this.#reports.failed("no socket", cause);
       return undefined;
     }
     this.#flows.add(flow);
@@ -279,7 +270,7 @@ export class UdpForwarder implements Forwarder {
       ? undefined
       : this.#options.limits.evictOldest();
     if (freed === undefined) {
-      this.#failed("exhausted", cause);
+      this.#reports.failed("exhausted", cause);
       return;
     }
     datagram.madeRoom = true;
@@ -297,14 +288,14 @@ export class UdpForwarder implements Forwarder {
       case "closed":
         return;
       case "dropped":
-        this.#dropped("towards the endpoint", {
+        this.#reports.dropped("towards the endpoint", {
           endpoint: flow.endpointKey,
           bytes: datagram.data.length,
           reason: result.reason,
         });
         return;
       case "failed":
-        this.#notSent(flow.endpointKey, result.cause);
+        this.#reports.notSent(flow.endpointKey, result.cause);
         this.#end(flow, "failed");
         (datagram.tried ??= new Set()).add(flow.endpointKey);
         this.#deliver(datagram);
@@ -320,7 +311,7 @@ export class UdpForwarder implements Forwarder {
     if (flow.isEnded) return;
     if (!isFromEndpoint(flow, from)) {
       // Anybody can send to this port and claim to be an answer.
-      this.#dropped("from a stranger", {
+      this.#reports.dropped("from a stranger", {
         endpoint: flow.endpointKey,
         stranger: endpointKey({ ip: from.hostname, port: from.port }),
       });
@@ -331,7 +322,7 @@ export class UdpForwarder implements Forwarder {
     if (result.type === "sent") {
       this.#counters.traffic.bytesToClients += data.length;
     } else if (result.type !== "closed") {
-      this.#dropped("towards the client", {
+      this.#reports.dropped("towards the client", {
         bytes: data.length,
         ...(result.type === "dropped"
           ? { reason: result.reason }
@@ -341,12 +332,7 @@ export class UdpForwarder implements Forwarder {
   }
 
   #expire(flow: Flow, why: FlowExpiry): Promise<void> {
-    if (why === "evicted") {
-      this.#counters.flowsEvicted++;
-      this.#log.report("evicted", "Ended the oldest UDP flow to make room", {
-        open: this.#counters.connectionsOpen,
-      });
-    }
+    if (why === "evicted") this.#reports.evicted();
     this.#end(flow, why);
     return flow.socket.ended;
   }
@@ -366,31 +352,5 @@ export class UdpForwarder implements Forwarder {
       endpoint: flow.endpointKey,
       reason,
     });
-  }
-
-  #turnAway(client: EndpointAddress, reason: string): void {
-    this.#counters.connectionsRefused++;
-    this.#log.report(`refused ${reason}`, "Turned a client away", {
-      client: endpointKey(client),
-      reason,
-    });
-  }
-
-  #failed(reason: string, cause?: unknown): void {
-    this.#counters.connectionsFailed++;
-    this.#log.report(
-      `failed ${reason}`,
-      "Cannot reach any endpoint; the datagram was dropped",
-      { reason, ...(cause === undefined ? {} : { cause }) },
-    );
-  }
-
-  #dropped(where: string, properties: Record<string, unknown>): void {
-    this.#counters.datagramsDropped++;
-    this.#log.report(
-      `dropped ${where}`,
-      `Dropped a datagram ${where}`,
-      properties,
-    );
   }
 }

@@ -73,10 +73,48 @@ export function openListeningSocket(
   address: ListenAddress,
   options: { readonly freeBind: boolean },
 ): ListeningSocket {
+  return openBoundSocket(libc, address, {
+    ...options,
+    type: STREAM,
+    settings: [
+      // Without it, connections of a listener that was closed keep its port for
+      // a minute (TIME_WAIT). Two that listen still exclude each other.
+      [SOL_SOCKET, SO_REUSEADDR, ON],
+      [SOL_TCP, TCP_NODELAY, ON],
+    ],
+    backlog: BACKLOG,
+  });
+}
+
+export interface BoundSocketOptions {
+  /** The address need not be of this machine (yet). */
+  readonly freeBind: boolean;
+  /** Of `socket(2)`. */
+  readonly type: number;
+  /** Level, name and value of `setsockopt(2)`. */
+  readonly settings: readonly (readonly [number, number, Int32Array])[];
+  /** It is to listen, and this many may wait. */
+  readonly backlog?: number;
+}
+
+/**
+ * A socket at an address.
+ *
+ * @throws Deno.errors.AddrInUse, AddrNotAvailable, PermissionDenied, as
+ *   `Deno.listen` does
+ */
+export function openBoundSocket(
+  libc: Libc,
+  address: ListenAddress,
+  { freeBind, type, settings, backlog }: BoundSocketOptions,
+): ListeningSocket {
   const { call } = libc;
   const isIpv4 = ipFamily(address.ip) === "IPv4";
-  const action = `Cannot listen on "${address.ip}" port ${address.port}`;
-  const fd = call.socket(isIpv4 ? AF_INET : AF_INET6, STREAM, 0);
+  const where = `"${address.ip}" port ${address.port}`;
+  const action = `Cannot listen on ${where}${
+    backlog === undefined ? " (UDP)" : ""
+  }`;
+  const fd = call.socket(isIpv4 ? AF_INET : AF_INET6, type, 0);
   if (fd === -1) throw errnoError(action, libc.errno());
   const check = (result: number) => {
     if (result !== -1) return;
@@ -84,22 +122,16 @@ export function openListeningSocket(
     call.close(fd);
     throw errnoError(action, errno);
   };
-  // Without it, connections of a listener that was closed keep its port for
-  // a minute (TIME_WAIT). Two that listen still exclude each other.
-  check(call.setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, ON, 4));
-  check(call.setsockopt(fd, SOL_TCP, TCP_NODELAY, ON, 4));
+  const set = (level: number, name: number, value: Int32Array) =>
+    check(call.setsockopt(fd, level, name, value, value.byteLength));
+  for (const setting of settings) set(...setting);
   // An IPv6 listener is for IPv6 clients, whatever net.ipv6.bindv6only says.
-  if (!isIpv4) check(call.setsockopt(fd, SOL_IPV6, IPV6_V6ONLY, ON, 4));
-  if (options.freeBind) {
-    check(
-      isIpv4
-        ? call.setsockopt(fd, SOL_IP, IP_FREEBIND, ON, 4)
-        : call.setsockopt(fd, SOL_IPV6, IPV6_FREEBIND, ON, 4),
-    );
-  }
+  if (!isIpv4) set(SOL_IPV6, IPV6_V6ONLY, ON);
+  if (freeBind && isIpv4) set(SOL_IP, IP_FREEBIND, ON);
+  if (freeBind && !isIpv4) set(SOL_IPV6, IPV6_FREEBIND, ON);
   const sockaddr = encodeSockaddr(address);
   check(call.bind(fd, sockaddr, sockaddr.length));
-  check(call.listen(fd, BACKLOG));
+  if (backlog !== undefined) check(call.listen(fd, backlog));
   return { fd, address: { ip: address.ip, port: localAddress(libc, fd).port } };
 }
 

@@ -5,29 +5,18 @@
  *
  * @module
  */
-import { ipFamily } from "../../ip.ts";
 import type { ListenAddress } from "../engine.ts";
-import { errnoError } from "./errors.ts";
-import { encodeSockaddr } from "./layouts.ts";
 import {
-  AF_INET,
-  AF_INET6,
-  IP_FREEBIND,
-  IPV6_FREEBIND,
-  IPV6_V6ONLY,
   type Libc,
   SO_RCVBUF,
   SOCK_CLOEXEC,
   SOCK_DGRAM,
   SOCK_NONBLOCK,
-  SOL_IP,
-  SOL_IPV6,
   SOL_SOCKET,
 } from "./libc.ts";
-import { type ListeningSocket, localAddress } from "./socket.ts";
+import { type ListeningSocket, openBoundSocket } from "./socket.ts";
 
 const DATAGRAM = SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC;
-const ON = new Int32Array([1]);
 
 /**
  * What may wait at a listener for its thread, in bytes as the kernel counts
@@ -48,29 +37,11 @@ export function openDatagramListener(
   address: ListenAddress,
   options: { readonly freeBind: boolean },
 ): ListeningSocket {
-  const { call } = libc;
-  const isIpv4 = ipFamily(address.ip) === "IPv4";
-  const action = `Cannot listen on "${address.ip}" port ${address.port} (UDP)`;
-  const fd = call.socket(isIpv4 ? AF_INET : AF_INET6, DATAGRAM, 0);
-  if (fd === -1) throw errnoError(action, libc.errno());
-  const check = (result: number) => {
-    if (result !== -1) return;
-    const errno = libc.errno();
-    call.close(fd);
-    throw errnoError(action, errno);
-  };
-  check(call.setsockopt(fd, SOL_SOCKET, SO_RCVBUF, RECEIVE_QUEUE_BYTES, 4));
-  if (!isIpv4) check(call.setsockopt(fd, SOL_IPV6, IPV6_V6ONLY, ON, 4));
-  if (options.freeBind) {
-    check(
-      isIpv4
-        ? call.setsockopt(fd, SOL_IP, IP_FREEBIND, ON, 4)
-        : call.setsockopt(fd, SOL_IPV6, IPV6_FREEBIND, ON, 4),
-    );
-  }
-  const sockaddr = encodeSockaddr(address);
-  check(call.bind(fd, sockaddr, sockaddr.length));
-  return { fd, address: { ip: address.ip, port: localAddress(libc, fd).port } };
+  return openBoundSocket(libc, address, {
+    ...options,
+    type: DATAGRAM,
+    settings: [[SOL_SOCKET, SO_RCVBUF, RECEIVE_QUEUE_BYTES]],
+  });
 }
 
 /**
