@@ -1,7 +1,7 @@
 /**
  * Two processes that listen on one address for a moment, of which the one
- * replaces the other. In: whether this one may, and when it is replaced. Out:
- * how listeners that cannot be handed over (`portable`'s) are opened and closed.
+ * replaces the other. In: whether this one may, and listeners that cannot be
+ * handed over (`portable`'s). Out: their end, in a way by which nobody is lost.
  *
  * Such sockets (SO_REUSEPORT) let any process of the same user listen there too,
  * and have a share of the clients; `handover/README.md` says what that means.
@@ -16,22 +16,42 @@
  */
 export const TCP_MIGRATE_REQ = "/proc/sys/net/ipv4/tcp_migrate_req";
 
+/** A listener at an address that another process may have, too. */
+export interface SharedListener {
+  /** Closes it when nobody waits there; resolves when it is gone. */
+  leave(): Promise<void>;
+}
+
 export class PortSharing {
-  /** Service's own addresses are shared. */
+  /** Addresses of Services are shared. */
   readonly isOn: boolean;
-  #isReplaced = false;
+  /** And the network namespace of each; `undefined`: this process's. */
+  readonly #listeners = new Map<SharedListener, string | undefined>();
 
-  constructor(isOn: boolean) {
-    // Elsewhere the last socket gets all clients, or none does.
-    this.isOn = isOn && Deno.build.os === "linux";
+  /** @param takesOver `--take-over` */
+  constructor(takesOver: boolean) {
+    // On other systems one of the two sockets gets all clients. And where Deno
+    // runs without --unstable-net, asking for one would end the process.
+    this.isOn = takesOver && Deno.build.os === "linux" &&
+      Deno.listenDatagram !== undefined;
   }
 
-  /** The other process listens everywhere: here, the last clients come. */
-  get isReplaced(): boolean {
-    return this.#isReplaced;
+  /** @returns to be called when it is closed */
+  opened(
+    listener: SharedListener,
+    { namespace }: { readonly namespace?: string },
+  ): () => void {
+    this.#listeners.set(listener, namespace);
+    return () => this.#listeners.delete(listener);
   }
 
-  replaced(): void {
-    this.#isReplaced = true;
+  /** Some are open in this network namespace. */
+  get isUsedHere(): boolean {
+    return [...this.#listeners.values()].includes(undefined);
+  }
+
+  /** The other process listens everywhere: this one leaves. */
+  async leave(): Promise<void> {
+    await Promise.all([...this.#listeners.keys()].map((each) => each.leave()));
   }
 }

@@ -10,7 +10,7 @@ import { systemRunner } from "../rules/command.ts";
 import { removeSteering } from "./cleanup.ts";
 import { errorLine } from "./errors.ts";
 import type { HandOver } from "./hand_over.ts";
-import { passQueuesOn } from "./pass_queues_on.ts";
+import { passingQueuesOn } from "./passing_queues_on.ts";
 import { drainingText, showProgress } from "./progress.ts";
 import type { RunParts } from "./run_parts.ts";
 import type { PersistentServer } from "./serve_status.ts";
@@ -24,8 +24,6 @@ export interface RunEnd {
   readonly why: string;
   /** Another process has taken over. */
   readonly isGiven: boolean;
-  /** Its listeners cannot be handed over: they have to be closed. */
-  readonly isPortable: boolean;
   readonly servers: readonly PersistentServer[];
   /** Resolves when the process is told to stop. */
   readonly signalled: Promise<unknown>;
@@ -69,17 +67,15 @@ interface Draining {
 /** Everything is another process's now, but for open connections. */
 async function leave(
   { proxy, handOver, portSharing, flags }: RunParts,
-  { isPortable, servers, signalled }: RunEnd,
+  { servers, signalled }: RunEnd,
   { cut, drained }: Draining,
 ): Promise<void> {
-  portSharing.replaced();
-  const passing = isPortable && portSharing.isOn
-    ? await passQueuesOn(systemRunner)
-    : undefined;
+  await passingQueuesOn(
+    portSharing.isUsedHere ? systemRunner : undefined,
+    () => portSharing.leave(),
+  );
   const leaving = servers.map((each) => each.leave());
-  const stopped = proxy().stop(cut, () => handOver.leave());
-  await passing?.end();
-  await stopped;
+  await proxy().stop(cut, () => handOver.leave());
   drained.abort();
   await Promise.all(leaving);
   if (flags["stay-when-replaced"]) await stay(signalled, handOver);

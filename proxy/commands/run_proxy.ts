@@ -246,7 +246,6 @@ async function untilEnd(
   await endRun(parts, {
     why,
     isGiven,
-    isPortable: choice?.engine.name === "portable",
     servers: health === undefined ? [metrics] : [metrics, health],
     signalled,
   });

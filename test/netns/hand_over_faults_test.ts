@@ -156,8 +156,26 @@ testWith(
     await next.waitFor(" Ready ");
     assert.equal((await old.status).code, 0);
     assert.equal(await failures(), 0);
-    assert.match(old.output, /Kernel parameter put back/);
+    assert.match(old.output, /Set a kernel parameter while listeners/);
     assert.equal(await passesQueuesOn(stage.node), false);
+  },
+);
+
+testWith(
+  [netns, ffi],
+  "from portable to splice clients are refused for a moment, and not for seconds",
+  async () => {
+    await using stack = new AsyncDisposableStack();
+    const stage = await stageOn(stack);
+    const old = await stage.ready("--engine=portable");
+    const failures = await stage.load();
+    const next = await stage.ready("--engine=splice");
+    assert.match(next.output, /Took over/);
+    assert.equal((await old.status).code, 0);
+    const after = await stage.load();
+    assert.equal(await after(), 0);
+    const failed = await failures();
+    assert.ok(failed <= RATE / 4, `${failed} failed`);
   },
 );
 

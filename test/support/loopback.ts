@@ -13,9 +13,19 @@ const CLIENT_TIMEOUT_MS = 5_000;
 const PATIENCE_MS = 20_000;
 const LOOK_EVERY_MS = 20;
 
-/** The first two numbers of a range of addresses that no other test uses now. */
+const drawn = new Set<string>();
+
+/**
+ * The first two numbers of a range of addresses that nobody else in this process
+ * uses, and probably no other process.
+ */
 export function loopbackRange(): string {
-  return `127.${100 + Math.floor(Math.random() * 100)}`;
+  let range: string;
+  do range = `127.${100 + Math.floor(Math.random() * 100)}`; while (
+    drawn.has(range) && drawn.size < 100
+  );
+  drawn.add(range);
+  return range;
 }
 
 /**

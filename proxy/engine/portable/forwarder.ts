@@ -122,7 +122,6 @@ export class PortableForwarder implements Forwarder {
         log: this.#log,
         namespaces: this.#options.namespaces,
         reusePort,
-        isReplaced: () => reusePort && (portSharing?.isReplaced ?? false),
         handle: (connection, grown) =>
           this.#accept(connection, admission, options, grown),
         hasOthers: () =>
@@ -135,7 +134,11 @@ export class PortableForwarder implements Forwarder {
     const disown = this.#options.ownAddresses
       .add(listener.address, serviceAddress);
     this.#options.share.listenerOpened();
+    const unshare = reusePort
+      ? portSharing?.opened(listener, address)
+      : undefined;
     listener.ended.then(() => {
+      unshare?.();
       this.#options.share.listenerClosed();
       disown();
       this.#listeners.delete(listener);

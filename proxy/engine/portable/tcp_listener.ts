@@ -8,6 +8,7 @@
  */
 import { setImmediate } from "node:timers";
 import type { Clock } from "../../../watch/clock.ts";
+import type { SharedListener } from "../../port_sharing.ts";
 import type { RepeatedLog } from "../../repeated_log.ts";
 import type { ListenAddress, Listener, NamespaceOpener } from "../engine.ts";
 import { openAt } from "../network_namespaces.ts";
@@ -23,23 +24,30 @@ import { YoungConnections } from "./young_connections.ts";
 const BACKLOG = 4096;
 
 /**
- * Clients turned away before everything else has its turn. Where some wait
- * already, Deno's `accept` is back at once: a loop without this would turn
- * thousands away before it moved a byte for anybody.
+ * Clients that are turned away, or gone, before everything else has its turn.
+ * Where some wait already, Deno's `accept` is back at once: a loop without this
+ * would be through with thousands before it moved a byte for anybody.
  */
-const TURNED_AWAY_PER_TURN = 16;
+const UNSERVED_PER_TURN = 16;
 
 /** Pause after an accept that failed, doubled until the maximum. */
 const ACCEPT_PAUSE_MIN_MS = 10;
 const ACCEPT_PAUSE_MAX_MS = 1_000;
 
 /**
- * So long a listener of a process that was replaced waits for a last client,
+ * So long a listener that is left to another process waits for a last client,
  * milliseconds: `accept` cannot be called off at once, and who comes while it is
  * being called off is reset. Right after a client there is time for that, where
  * clients come often; where they do not, it hardly matters.
  */
-export const LAST_CLIENT_MS = 50;
+const LAST_CLIENT_MS = 50;
+/** And so long for those who wait, who may be thousands. */
+const LAST_CLIENTS_MS = 1_000;
+/**
+ * Accepted before the others have their turn, without which Deno (Tokio, rather)
+ * finds nobody waiting after 128 of them.
+ */
+const LAST_CLIENTS_PER_TURN = 64;
 
 export interface TcpListenerOptions {
   readonly clock: Clock;
@@ -47,8 +55,6 @@ export interface TcpListenerOptions {
   readonly namespaces?: NamespaceOpener | undefined;
   /** Another process of the same user may listen there at the same time. */
   readonly reusePort?: boolean;
-  /** That process has replaced this one; asked for when it is closed. */
-  readonly isReplaced?: () => boolean;
   /**
    * Owns the connection from here on; neither waits nor throws. Calls `grown`
    * when its first bytes have been passed on, or when it has ended.
@@ -59,7 +65,7 @@ export interface TcpListenerOptions {
 }
 
 /** A listener, and the end of its accept loop. */
-export interface TcpListener extends Listener {
+export interface TcpListener extends Listener, SharedListener {
   /** Resolves when the loop has ended, which only `close` makes it do. */
   readonly ended: Promise<void>;
 }
@@ -81,13 +87,9 @@ export function listenTcp(
       reusePort: options.reusePort ?? false,
     }));
   const closing = new AbortController();
-  let lastClient: ReturnType<typeof setTimeout> | undefined;
-  const closeSocket = once(() => {
-    clearTimeout(lastClient);
-    socket.close();
-  });
+  const leaving = new Leaving(() => socket.close());
   const ended = acceptAll(socket, options, closing.signal).then(() =>
-    acceptWaiting(socket, options, closeSocket)
+    acceptWaiting(socket, options, leaving)
   );
   return {
     address: { ip: socket.addr.hostname, port: socket.addr.port },
@@ -95,31 +97,48 @@ export function listenTcp(
     close() {
       if (closing.signal.aborted) return;
       closing.abort();
-      if (options.isReplaced?.()) {
-        lastClient = setTimeout(closeSocket, LAST_CLIENT_MS);
-      } else closeSocket();
+      leaving.close();
+    },
+    leave() {
+      if (!closing.signal.aborted) leaving.within(LAST_CLIENT_MS);
+      closing.abort();
+      return ended;
     },
   };
 }
 
-function once(run: () => void): () => void {
-  let isDone = false;
-  return () => {
-    if (!isDone) run();
-    isDone = true;
-  };
+/** Closes a socket once, at the latest after some time. */
+class Leaving {
+  readonly #closeSocket: () => void;
+  #timer: ReturnType<typeof setTimeout> | undefined;
+  isClosed = false;
+
+  constructor(closeSocket: () => void) {
+    this.#closeSocket = closeSocket;
+  }
+
+  within(ms: number): void {
+    clearTimeout(this.#timer);
+    this.#timer = setTimeout(() => this.close(), ms);
+  }
+
+  close(): void {
+    clearTimeout(this.#timer);
+    if (!this.isClosed) this.#closeSocket();
+    this.isClosed = true;
+  }
 }
 
-/**
- * Accepts whoever is in the queue, then closes the socket. Where it is closed
- * already, there is nobody.
- */
+/** Accepts whoever is in the queue, then closes the socket if it is not yet. */
 async function acceptWaiting(
   socket: Deno.TcpListener,
   { handle }: TcpListenerOptions,
-  closeSocket: () => void,
+  leaving: Leaving,
 ): Promise<void> {
-  for (;;) {
+  if (leaving.isClosed) return;
+  leaving.within(LAST_CLIENTS_MS);
+  for (let attempts = 1;; attempts++) {
+    if (attempts % LAST_CLIENTS_PER_TURN === 0) await turn();
     const accepted = socket.accept();
     // Where somebody waits, it is back before this.
     const nobody = new Promise<true>((resolve) =>
@@ -127,13 +146,13 @@ async function acceptWaiting(
     );
     const isEmpty = await Promise.race([accepted, nobody])
       .then((result) => result === true, () => false);
-    if (isEmpty) closeSocket();
+    if (isEmpty) leaving.close();
     try {
       // Even now somebody may have come.
       handle(await accepted, () => {});
     } catch (cause) {
-      if (!isEmpty && isClientGone(cause)) continue;
-      return closeSocket();
+      if (!leaving.isClosed && isClientGone(cause)) continue;
+      return leaving.close();
     }
   }
 }
@@ -145,21 +164,27 @@ async function acceptAll(
 ): Promise<void> {
   const young = new YoungConnections();
   let pauseMs = ACCEPT_PAUSE_MIN_MS;
-  let turnedAway = 0;
+  let unserved = 0;
+  const letOthersGo = () =>
+    ++unserved % UNSERVED_PER_TURN === 0 ? turn() : undefined;
   while (!signal.aborted) {
-    await young.untilRoom(options.hasOthers?.() ?? false);
-    if (signal.aborted) return;
+    const room = young.untilRoom(options.hasOthers?.() ?? false);
+    if (room !== undefined) {
+      await room;
+      continue;
+    }
     try {
       const connection = await socket.accept();
       const one = young.add();
       options.handle(connection, () => young.grown(one));
-      if (!young.has(one) && ++turnedAway % TURNED_AWAY_PER_TURN === 0) {
-        await turn();
-      }
+      if (!young.has(one)) await letOthersGo();
       pauseMs = ACCEPT_PAUSE_MIN_MS;
     } catch (cause) {
       if (signal.aborted) return;
-      if (isClientGone(cause)) continue;
+      if (isClientGone(cause)) {
+        await letOthersGo();
+        continue;
+      }
       // Out of descriptors the connection stays in the backlog and accept
       // fails again at once: without a pause this loop would eat a core.
       options.log.report(

@@ -8,15 +8,19 @@
  * @module
  */
 
-/** So long it may take a connection to grow up, milliseconds. */
-export const YOUNG_MS = 4;
+/**
+ * So long it may take a connection to grow up, for each that is under way at the
+ * same time, in milliseconds: more than one that is dialled nearby takes, also
+ * on a slow machine.
+ */
+export const YOUNG_MS = 1;
 /**
  * Young connections of one listener, while others have clients: at first one,
  * since everybody else waits for what they all do in a turn of the loop, and
  * two are not served faster than one after the other. Where they grow old
  * instead of up it is the endpoints that take their time, and not the loop, so
- * there may be more: a Service that is dialled across a continent still has
- * 2,000 new ones a second.
+ * there may be one more; up to eight milliseconds away, that comes to a thousand
+ * a second.
  */
 export const YOUNG_MAX = 8;
 /** Of a listener whose clients are the only ones. */
@@ -44,7 +48,7 @@ export class OpenConnections {
 
 /** What it costs, a connection costs at its beginning: this is one. */
 export interface Young {
-  readonly at: number;
+  readonly oldAt: number;
 }
 
 /**
@@ -66,7 +70,8 @@ export class YoungConnections {
   }
 
   add(): Young {
-    const young = { at: this.#now() };
+    const count = this.#young.size + 1;
+    const young = { oldAt: this.#now() + YOUNG_MS * count };
     this.#young.add(young);
     return young;
   }
@@ -78,35 +83,42 @@ export class YoungConnections {
   /** Its first bytes were passed on, or it has ended; may be said again. */
   grown(young: Young): void {
     if (!this.#young.delete(young)) return;
-    this.#max = Math.max(1, this.#max - 1);
+    if (this.#now() >= young.oldAt) this.#growRoom();
+    else this.#max = Math.max(1, this.#max - 1);
     this.#room?.resolve();
   }
 
   /**
-   * Waits until it may be one more.
+   * Waits until there may be room for one more, which is to be asked again.
    *
    * @param hasOthers other listeners have clients
-   * @returns undefined: it may at once
+   * @returns undefined: there is
    */
   untilRoom(hasOthers: boolean): Promise<void> | undefined {
-    const now = this.#now();
-    if (hasOthers) this.#othersUntil = now + OTHERS_MS;
-    const oldestAt = this.#forgetOld(now);
-    const isAlone = now >= this.#othersUntil;
-    const max = isAlone ? YOUNG_MAX_ALONE : this.#max;
-    if (this.#young.size < max) return undefined;
+    const delayMs = this.roomInMs(hasOthers);
+    if (delayMs === 0) return undefined;
     const { promise, resolve } = this.#room = Promise.withResolvers<void>();
-    const timer = setTimeout(resolve, oldestAt + YOUNG_MS - now);
+    const timer = setTimeout(resolve, delayMs);
     return promise.finally(() => clearTimeout(timer));
   }
 
-  /** @returns since when there is the oldest of the others */
-  #forgetOld(now: number): number {
+  /** Until there is room, if none grows up before; 0: there is. */
+  roomInMs(hasOthers: boolean): number {
+    const now = this.#now();
+    if (hasOthers) this.#othersUntil = now + OTHERS_MS;
     for (const young of this.#young) {
-      if (now - young.at < YOUNG_MS) return young.at;
+      if (now < young.oldAt) break;
       this.#young.delete(young);
-      this.#max = Math.min(this.#max + 1, YOUNG_MAX);
+      this.#growRoom();
     }
-    return now;
+    const isAlone = now >= this.#othersUntil;
+    const max = isAlone ? YOUNG_MAX_ALONE : this.#max;
+    if (this.#young.size < max) return 0;
+    const [oldest] = this.#young;
+    return oldest!.oldAt - now;
+  }
+
+  #growRoom(): void {
+    this.#max = Math.min(this.#max + 1, YOUNG_MAX);
   }
 }

@@ -12,7 +12,7 @@ import type { Sysctl } from "./kernel_programmer.ts";
 
 const logger = getLogger("rules");
 
-interface Options {
+export interface SysctlOptions {
   readonly runner: CommandRunner;
   readonly signal: AbortSignal;
 }
@@ -27,7 +27,7 @@ interface Options {
 export async function applySysctls(
   wanted: readonly Sysctl[],
   kept: ReadonlyMap<string, string>,
-  options: Options,
+  options: SysctlOptions,
 ): Promise<ReadonlyMap<string, string>> {
   const originals = new Map(kept);
   const found = new Map<string, string>();
@@ -66,7 +66,7 @@ export async function applySysctls(
 /** Puts values back; one that cannot be written is named, and left. */
 export async function restoreSysctls(
   originals: ReadonlyMap<string, string>,
-  options: Options,
+  options: SysctlOptions,
 ): Promise<void> {
   for (const [name, value] of originals) {
     try {
@@ -82,9 +82,10 @@ export async function restoreSysctls(
   }
 }
 
-async function readSysctl(
+/** `undefined`: it cannot be read. */
+export async function readSysctl(
   name: string,
-  { runner, signal }: Options,
+  { runner, signal }: SysctlOptions,
 ): Promise<string | undefined> {
   try {
     return (await runner.run(["cat", pathOf(name)], { signal })).trim();
@@ -94,10 +95,11 @@ async function readSysctl(
   }
 }
 
-async function writeSysctl(
+/** @throws {CommandError} if it cannot be written */
+export async function writeSysctl(
   name: string,
   value: string,
-  { runner, signal }: Options,
+  { runner, signal }: SysctlOptions,
 ): Promise<void> {
   const script = 'printf %s "$1" > "$2"';
   await runner.run(["sh", "-c", script, "sh", value, pathOf(name)], { signal });

@@ -132,41 +132,43 @@ function connectAndReset({ port }: EndpointAddress): void {
   assert.ok(success);
 }
 
-for (const isTurnedAway of [false, true]) {
-  Deno.test(
-    `listenTcp() lets others have their turn while thousands of clients wait${
-      isTurnedAway ? " to be turned away" : ""
-    }`,
-    async () => {
-      const clock = new FakeClock();
-      const log = new RepeatedLog({ clock, write: () => {} });
-      const connection = {} as Deno.TcpConn;
-      let waiting = 2_000;
-      let accepted = 0;
-      // As Deno does while there is a backlog: at once.
-      const accept = () =>
-        waiting-- > 0
-          ? Promise.resolve(connection)
-          : new Promise<Deno.TcpConn>(() => {});
-      await withFakeSocket(accept, async () => {
-        const listener = listenTcp({ ip: "127.0.0.1", port: 80 }, {
-          clock,
-          log,
-          handle: (_connection, grown) => {
-            accepted++;
-            if (isTurnedAway) grown();
-          },
-        });
-        const turn = () =>
-          new Promise<void>((resolve) => setImmediate(resolve));
-        await turn();
-        assert.ok(accepted > 0 && accepted < 100, `${accepted} in one turn`);
-        while (accepted < 2_000) await turn();
-        listener.close();
-        await listener.ended;
+/** What becomes of each of them; `undefined`: it is gone before. */
+const WAITING: Readonly<
+  Record<string, ((grown: () => void) => void) | undefined>
+> = {
+  "": () => {},
+  " to be turned away": (grown) => grown(),
+  " that have reset": undefined,
+};
+
+for (const [what, handle] of Object.entries(WAITING)) {
+  Deno.test(`listenTcp() lets others have their turn while thousands of clients wait${what}`, async () => {
+    const clock = new FakeClock();
+    const log = new RepeatedLog({ clock, write: () => {} });
+    const connection = {} as Deno.TcpConn;
+    let accepted = 0;
+    // As Deno does while there is a backlog: at once.
+    const accept = () => {
+      if (accepted === 2_000) return new Promise<Deno.TcpConn>(() => {});
+      accepted++;
+      return handle === undefined
+        ? Promise.reject(new Deno.errors.NotConnected("gone"))
+        : Promise.resolve(connection);
+    };
+    await withFakeSocket(accept, async () => {
+      const listener = listenTcp({ ip: "127.0.0.1", port: 80 }, {
+        clock,
+        log,
+        handle: (_connection, grown) => handle?.(grown),
       });
-    },
-  );
+      const turn = () => new Promise<void>((resolve) => setImmediate(resolve));
+      await turn();
+      assert.ok(accepted > 0 && accepted < 100, `${accepted} in one turn`);
+      while (accepted < 2_000) await turn();
+      listener.close();
+      await listener.ended;
+    });
+  });
 }
 
 Deno.test("listenTcp() accepts who waits before it leaves the address to another process", async () => {
@@ -191,16 +193,15 @@ Deno.test("listenTcp() accepts who waits before it leaves the address to another
       clock,
       log,
       reusePort: true,
-      isReplaced: () => true,
       handle: () => void accepted++,
     });
     await settle();
-    listener.close();
-    listener.close();
+    const left = listener.leave();
     await settle();
     assert.equal(attempts, 1, "it waits for a client");
     first.resolve(connection);
-    await within(10_000, listener.ended);
+    await within(10_000, left);
+    listener.close();
     assert.equal(accepted, 4);
     assert.equal(attempts, 6, "and found the queue empty");
   });
@@ -212,12 +213,39 @@ Deno.test("listenTcp() leaves an address where nobody comes to another process s
     clock: new FakeClock(),
     log,
     reusePort: true,
-    isReplaced: () => true,
     handle: () => assert.fail(),
   });
   await settle();
-  listener.close();
-  await within(10_000, listener.ended);
+  await within(10_000, listener.leave());
   const { ip: hostname, port } = listener.address;
   await assert.rejects(Deno.connect({ hostname, port }));
 });
+
+Deno.test("listenTcp() accepts all who wait before it leaves, though they be hundreds", async () => {
+  const log = new RepeatedLog({ clock: new FakeClock(), write: () => {} });
+  let accepted = 0;
+  const listener = listenTcp({ ip: "127.0.0.1", port: 0 }, {
+    clock: new FakeClock(),
+    log,
+    reusePort: true,
+    handle(connection) {
+      accepted++;
+      connection.close();
+    },
+  });
+  connectMany(listener.address, 400);
+  await within(10_000, listener.leave());
+  assert.equal(accepted, 400);
+});
+
+/** By a program that we wait for without accepting anybody. */
+function connectMany({ port }: EndpointAddress, count: number): void {
+  const script = `
+    const each = () => Deno.connect({ hostname: "127.0.0.1", port: ${port} });
+    await Promise.all(Array.from({ length: ${count} }, each));
+    Deno.exit();`;
+  const { success } = new Deno.Command(Deno.execPath(), {
+    args: ["eval", script],
+  }).outputSync();
+  assert.ok(success);
+}
