@@ -23,3 +23,14 @@ export function isExhausted(error: unknown): boolean {
   return error instanceof Error && "code" in error &&
     EXHAUSTED_CODES.has(error.code);
 }
+
+/**
+ * The client was gone before we got to it: nothing is wrong with us, and a
+ * pause would let who connects and resets hold up everybody else. Linux hands
+ * out such a connection all the same, and Deno 2.9.6 then fails to ask it for
+ * its peer: `NotConnected`.
+ */
+export function isClientGone(cause: unknown): boolean {
+  return cause instanceof Deno.errors.ConnectionAborted ||
+    cause instanceof Deno.errors.NotConnected;
+}

@@ -6,13 +6,13 @@
  *
  * @module
  */
-import { setImmediate } from "node:timers";
 import type { Clock } from "../../../watch/clock.ts";
 import type { SharedListener } from "../../port_sharing.ts";
 import type { RepeatedLog } from "../../repeated_log.ts";
 import type { ListenAddress, Listener, NamespaceOpener } from "../engine.ts";
 import { openAt } from "../network_namespaces.ts";
-import { isExhausted } from "./errors.ts";
+import { isClientGone, isExhausted } from "./errors.ts";
+import { acceptWaiting, LAST_CLIENT_MS, Leaving } from "./leaving.ts";
 import { turn } from "./turns.ts";
 import { YoungConnections } from "./young_connections.ts";
 
@@ -33,21 +33,6 @@ const UNSERVED_PER_TURN = 16;
 /** Pause after an accept that failed, doubled until the maximum. */
 const ACCEPT_PAUSE_MIN_MS = 10;
 const ACCEPT_PAUSE_MAX_MS = 1_000;
-
-/**
- * So long a listener that is left to another process waits for a last client,
- * milliseconds: `accept` cannot be called off at once, and who comes while it is
- * being called off is reset. Right after a client there is time for that, where
- * clients come often; where they do not, it hardly matters.
- */
-const LAST_CLIENT_MS = 50;
-/** And so long for those who wait, who may be thousands. */
-const LAST_CLIENTS_MS = 1_000;
-/**
- * Accepted before the others have their turn, without which Deno (Tokio, rather)
- * finds nobody waiting after 128 of them.
- */
-const LAST_CLIENTS_PER_TURN = 64;
 
 export interface TcpListenerOptions {
   readonly clock: Clock;
@@ -89,7 +74,7 @@ export function listenTcp(
   const closing = new AbortController();
   const leaving = new Leaving(() => socket.close());
   const ended = acceptAll(socket, options, closing.signal).then(() =>
-    acceptWaiting(socket, options, leaving)
+    acceptWaiting(socket, options.handle, leaving)
   );
   return {
     address: { ip: socket.addr.hostname, port: socket.addr.port },
@@ -105,56 +90,6 @@ export function listenTcp(
       return ended;
     },
   };
-}
-
-/** Closes a socket once, at the latest after some time. */
-class Leaving {
-  readonly #closeSocket: () => void;
-  #timer: ReturnType<typeof setTimeout> | undefined;
-  isClosed = false;
-
-  constructor(closeSocket: () => void) {
-    this.#closeSocket = closeSocket;
-  }
-
-  within(ms: number): void {
-    clearTimeout(this.#timer);
-    this.#timer = setTimeout(() => this.close(), ms);
-  }
-
-  close(): void {
-    clearTimeout(this.#timer);
-    if (!this.isClosed) this.#closeSocket();
-    this.isClosed = true;
-  }
-}
-
-/** Accepts whoever is in the queue, then closes the socket if it is not yet. */
-async function acceptWaiting(
-  socket: Deno.TcpListener,
-  { handle }: TcpListenerOptions,
-  leaving: Leaving,
-): Promise<void> {
-  if (leaving.isClosed) return;
-  leaving.within(LAST_CLIENTS_MS);
-  for (let attempts = 1;; attempts++) {
-    if (attempts % LAST_CLIENTS_PER_TURN === 0) await turn();
-    const accepted = socket.accept();
-    // Where somebody waits, it is back before this.
-    const nobody = new Promise<true>((resolve) =>
-      setImmediate(() => resolve(true))
-    );
-    const isEmpty = await Promise.race([accepted, nobody])
-      .then((result) => result === true, () => false);
-    if (isEmpty) leaving.close();
-    try {
-      // Even now somebody may have come.
-      handle(await accepted, () => {});
-    } catch (cause) {
-      if (!leaving.isClosed && isClientGone(cause)) continue;
-      return leaving.close();
-    }
-  }
 }
 
 async function acceptAll(
@@ -196,15 +131,4 @@ async function acceptAll(
       pauseMs = Math.min(pauseMs * 2, ACCEPT_PAUSE_MAX_MS);
     }
   }
-}
-
-/**
- * The client was gone before we got to it: nothing is wrong with us, and a
- * pause would let who connects and resets hold up everybody else. Linux hands
- * out such a connection all the same, and Deno 2.9.6 then fails to ask it for
- * its peer: `NotConnected`.
- */
-function isClientGone(cause: unknown): boolean {
-  return cause instanceof Deno.errors.ConnectionAborted ||
-    cause instanceof Deno.errors.NotConnected;
 }
