@@ -10,7 +10,7 @@ import { systemRunner } from "../rules/command.ts";
 import { removeSteering } from "./cleanup.ts";
 import { errorLine } from "./errors.ts";
 import type { HandOver } from "./hand_over.ts";
-import { passingQueuesOn } from "./passing_queues_on.ts";
+import { passQueuesOn } from "./pass_queues_on.ts";
 import { drainingText, showProgress } from "./progress.ts";
 import type { RunParts } from "./run_parts.ts";
 import type { PersistentServer } from "./serve_status.ts";
@@ -70,12 +70,14 @@ async function leave(
   { servers, signalled }: RunEnd,
   { cut, drained }: Draining,
 ): Promise<void> {
-  await passingQueuesOn(
-    portSharing.isUsedHere ? systemRunner : undefined,
-    () => portSharing.leave(),
-  );
+  const passing = portSharing.isUsedHere
+    ? await passQueuesOn(systemRunner)
+    : undefined;
+  await portSharing.leave();
+  const puttingBack = passing?.end();
   const leaving = servers.map((each) => each.leave());
   await proxy().stop(cut, () => handOver.leave());
+  await puttingBack;
   drained.abort();
   await Promise.all(leaving);
   if (flags["stay-when-replaced"]) await stay(signalled, handOver);

@@ -6,7 +6,7 @@
  * @module
  */
 import { setImmediate } from "node:timers";
-import { isClientGone } from "./errors.ts";
+import { isClientGone, isExhausted } from "./errors.ts";
 import type { TcpListenerOptions } from "./tcp_listener.ts";
 import { turn } from "./turns.ts";
 
@@ -17,13 +17,8 @@ import { turn } from "./turns.ts";
  * clients come often; where they do not, it hardly matters.
  */
 export const LAST_CLIENT_MS = 50;
-/** And so long for those who wait, who may be thousands. */
-const LAST_CLIENTS_MS = 1_000;
-/**
- * Accepted before the others have their turn, without which Deno (Tokio, rather)
- * finds nobody waiting after 128 of them.
- */
-const LAST_CLIENTS_PER_TURN = 64;
+/** And so long for those who wait, who may be hundreds. */
+const LAST_CLIENTS_MS = 300;
 
 /** Closes a socket once, at the latest after some time. */
 export class Leaving {
@@ -37,7 +32,12 @@ export class Leaving {
 
   within(ms: number): void {
     clearTimeout(this.#timer);
-    this.#timer = setTimeout(() => this.close(), ms);
+    const timer = this.#timer = setTimeout(async () => {
+      // In a long turn of the loop the time is over before it has looked at
+      // sockets.
+      await turn();
+      if (this.#timer === timer) this.close();
+    }, ms);
   }
 
   close(): void {
@@ -55,22 +55,32 @@ export async function acceptWaiting(
 ): Promise<void> {
   if (leaving.isClosed) return;
   leaving.within(LAST_CLIENTS_MS);
-  for (let attempts = 1;; attempts++) {
-    if (attempts % LAST_CLIENTS_PER_TURN === 0) await turn();
+  for (;;) {
     const accepted = socket.accept();
-    // Where somebody waits, it is back before this.
-    const nobody = new Promise<true>((resolve) =>
-      setImmediate(() => resolve(true))
-    );
-    const isEmpty = await Promise.race([accepted, nobody])
-      .then((result) => result === true, () => false);
+    const isEmpty = await staysPending(accepted);
     if (isEmpty) leaving.close();
     try {
       // Even now somebody may have come.
       handle(await accepted, () => {});
     } catch (cause) {
-      if (!leaving.isClosed && isClientGone(cause)) continue;
-      return leaving.close();
+      if (leaving.isClosed) return;
+      if (isExhausted(cause)) await turn();
+      else if (!isClientGone(cause)) return leaving.close();
     }
   }
+}
+
+/**
+ * Where somebody waits, `accept` is back at once; but Tokio lets a program have
+ * 128 answers of any kind in one turn of the loop, and timers come before
+ * sockets: so the next turn but one is waited for.
+ */
+async function staysPending(accepted: Promise<unknown>): Promise<boolean> {
+  let isPending = true;
+  const settle = () => void (isPending = false);
+  accepted.then(settle, settle);
+  await new Promise<void>((resolve) => setImmediate(() => resolve()));
+  if (isPending) await turn();
+  if (isPending) await turn();
+  return isPending;
 }
