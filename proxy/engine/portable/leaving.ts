@@ -8,7 +8,7 @@
 import { setImmediate } from "node:timers";
 import { isClientGone, isExhausted } from "./errors.ts";
 import type { TcpListenerOptions } from "./tcp_listener.ts";
-import { turn } from "./turns.ts";
+import { PerTurn, turn } from "./turns.ts";
 
 /**
  * So long a listener that is left to another process waits for a last client,
@@ -19,6 +19,13 @@ import { turn } from "./turns.ts";
 export const LAST_CLIENT_MS = 50;
 /** And so long for those who wait, who may be hundreds. */
 const LAST_CLIENTS_MS = 300;
+
+/**
+ * Accepts of all listeners that leave. Tokio lets a program have 128 answers in
+ * one turn of the loop, reads of the clients included; for more, it would find
+ * that nobody waits.
+ */
+const accepts = new PerTurn(32);
 
 /** Closes a socket once, at the latest after some time. */
 export class Leaving {
@@ -56,8 +63,14 @@ export async function acceptWaiting(
   if (leaving.isClosed) return;
   leaving.within(LAST_CLIENTS_MS);
   for (;;) {
+    await accepts.next();
     const accepted = socket.accept();
-    const isEmpty = await staysPending(accepted);
+    // Where somebody waits, it is back before this.
+    const nobody = new Promise<true>((resolve) =>
+      setImmediate(() => resolve(true))
+    );
+    const isEmpty = await Promise.race([accepted, nobody])
+      .then((result) => result === true, () => false);
     if (isEmpty) leaving.close();
     try {
       // Even now somebody may have come.
@@ -68,19 +81,4 @@ export async function acceptWaiting(
       else if (!isClientGone(cause)) return leaving.close();
     }
   }
-}
-
-/**
- * Where somebody waits, `accept` is back at once; but Tokio lets a program have
- * 128 answers of any kind in one turn of the loop, and timers come before
- * sockets: so the next turn but one is waited for.
- */
-async function staysPending(accepted: Promise<unknown>): Promise<boolean> {
-  let isPending = true;
-  const settle = () => void (isPending = false);
-  accepted.then(settle, settle);
-  await new Promise<void>((resolve) => setImmediate(() => resolve()));
-  if (isPending) await turn();
-  if (isPending) await turn();
-  return isPending;
 }

@@ -40,3 +40,27 @@ export class Bursts {
     return turn();
   }
 }
+
+/** A number of things in one turn of the loop, whoever does them. */
+export class PerTurn {
+  readonly #most: number;
+  #left: number;
+  #turn: Promise<void> | undefined;
+
+  constructor(most: number) {
+    this.#most = this.#left = most;
+  }
+
+  /** Resolves when one may be done. */
+  async next(): Promise<void> {
+    while (this.#left === 0) await this.#nextTurn();
+    this.#left--;
+  }
+
+  #nextTurn(): Promise<void> {
+    return this.#turn ??= turn().then(() => {
+      this.#left = this.#most;
+      this.#turn = undefined;
+    });
+  }
+}
