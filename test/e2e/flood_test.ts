@@ -55,6 +55,8 @@ for (const engine of ["splice", "portable"] as const) {
           const { failures, p50 } = await flooded
             .connections(CLIENTS, PAUSE_MS);
           assert.equal(failures, 0);
+          // No look may find more; that it is long seldom is the machine's doing.
+          assert.ok(p50 < Math.max(limitMs, SLOW_MS), `${p50} ms`);
           return p50;
         },
         (p50) => p50 < limitMs,

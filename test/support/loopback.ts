@@ -13,6 +13,7 @@ const CLIENT_TIMEOUT_MS = 5_000;
 const PATIENCE_MS = 20_000;
 const LOOK_EVERY_MS = 20;
 
+const RANGES = 100;
 const drawn = new Set<string>();
 
 /**
@@ -20,12 +21,12 @@ const drawn = new Set<string>();
  * uses, and probably no other process.
  */
 export function loopbackRange(): string {
-  let range: string;
-  do range = `127.${100 + Math.floor(Math.random() * 100)}`; while (
-    drawn.has(range) && drawn.size < 100
-  );
-  drawn.add(range);
-  return range;
+  for (;;) {
+    const range = `127.${100 + Math.floor(Math.random() * RANGES)}`;
+    if (drawn.has(range) && drawn.size < RANGES) continue;
+    drawn.add(range);
+    return range;
+  }
 }
 
 /**

@@ -51,7 +51,7 @@ export interface TcpListenerOptions {
 
 /** A listener, and the end of its accept loop. */
 export interface TcpListener extends Listener, SharedListener {
-  /** Resolves when the loop has ended, which only `close` makes it do. */
+  /** Resolves when the socket is gone, after `close` or `leave`. */
   readonly ended: Promise<void>;
 }
 

@@ -2,8 +2,8 @@
  * Why a flood to one Service does not hold up the others: they share one event
  * loop, in which each connection waits for all others that have something to
  * do, and a flood that is accepted faster than it is served would leave a
- * thousand of them in it. In: a listener's connections, and their ends. Out:
- * whether it may accept more, or when.
+ * thousand of them in it. In: a listener's connections, and when each has passed
+ * its first bytes on. Out: whether it may accept more, or when.
  *
  * @module
  */
