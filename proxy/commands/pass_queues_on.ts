@@ -25,6 +25,8 @@ const TIMEOUT_MS = 2_000;
 
 /** Queues pass on until it is ended. */
 export interface PassingQueues {
+  /** They do. */
+  readonly isOn: boolean;
   /** Puts back what there was. */
   end(): Promise<void>;
 }
@@ -42,10 +44,12 @@ export async function passQueuesOn(
 ): Promise<PassingQueues> {
   const options = () => ({ runner, signal: AbortSignal.timeout(timeoutMs) });
   const reading = readSysctl(NAME, options()).catch(() => undefined);
-  if (await within(timeoutMs, reading) !== "0") return { async end() {} };
+  const before = await within(timeoutMs, reading);
+  if (before !== "0") return { isOn: before === "1", async end() {} };
   const setting = set("1", options());
-  await within(timeoutMs, setting);
+  const isOn = await within(timeoutMs, setting) === true;
   return {
+    isOn,
     async end() {
       const puttingBack = setting.then((isSet) =>
         // One that took too long may have been written all the same.

@@ -73,11 +73,12 @@ async function leave(
   const passing = portSharing.isUsedHere
     ? await passQueuesOn(systemRunner)
     : undefined;
-  await portSharing.leave();
-  const puttingBack = passing?.end();
+  // Where queues pass on, nobody is lost by closing at once.
+  if (passing?.isOn === false) await portSharing.leave();
   const leaving = servers.map((each) => each.leave());
   await proxy().stop(cut, () => handOver.leave());
-  await puttingBack;
+  // Not before: on a busy machine a socket is gone only some time after its end.
+  await passing?.end();
   drained.abort();
   await Promise.all(leaving);
   if (flags["stay-when-replaced"]) await stay(signalled, handOver);

@@ -6,7 +6,7 @@ import assert from "node:assert/strict";
 import { ffi } from "../support/ffi.ts";
 import { program, testWith } from "../support/needs.ts";
 import { netns } from "../support/netns.ts";
-import { queues } from "../support/queues.ts";
+import { letQueuesPassOn, queues } from "../support/queues.ts";
 import { SteadyLoad } from "../support/steady_load.ts";
 import {
   NODE_PORTS,
@@ -65,6 +65,7 @@ for (const each of [...CASES, ...SHARING_CASES]) {
     async () => {
       await using stack = new AsyncDisposableStack();
       const stage = await steeringStage(stack, strategy);
+      if (isSharing) await letQueuesPassOn(stage.node);
       const start = () =>
         stage.start("--take-over", "--drain-timeout=20s", ...flags);
       let old = await start();

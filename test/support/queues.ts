@@ -1,6 +1,6 @@
 /**
  * Whether the kernel can pass what waits at a listener that is closed on to
- * another one (Linux 5.14), and whether a namespace is told to.
+ * another one (Linux 5.14), and how a namespace is told to.
  *
  * @module
  */
@@ -17,6 +17,7 @@ export const queues: Need = () => {
   }
 };
 
-export async function passesQueuesOn(node: Namespace): Promise<boolean> {
-  return (await node.run(["cat", TCP_MIGRATE_REQ])).trim() === "1";
+export async function letQueuesPassOn(node: Namespace): Promise<void> {
+  const name = TCP_MIGRATE_REQ.replace("/proc/sys/", "").replaceAll("/", ".");
+  await node.run(["sysctl", "-q", "-w", `${name}=1`]);
 }
